@@ -1,0 +1,58 @@
+"""Projection of the adversary after each step, and its state in the log."""
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from adpe_mm.models.layers.adversary import AdversarialPosition
+from adpe_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class AdversaryProjectionHook(Hook):
+    """Projects the adversary right after the optimiser's step, and logs what it does.
+
+    Logged every `interval` iterations: 'adversary/size' and 'adversary/projected' (see
+    `AdversarialPosition.state`) and 'adversary/grad_norm', the L2 norm of the gradient over all
+    its parameters. Without an adversary (MAE+) the hook does nothing.
+
+    Args:
+        interval: Iterations between two entries; each reads three numbers off the device.
+
+    Raises:
+        ValueError: At the start of training, if the optimiser does not maximise over the adversary.
+    """
+
+    def __init__(self, interval: int = 10) -> None:
+        self.interval = interval
+        self.grad_norm = None
+
+    def before_train(self, runner: Runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self.adversary: AdversarialPosition | None = getattr(model, 'adversary', None)
+        if self.adversary is None:
+            return
+        optimizer = runner.optim_wrapper.optimizer
+        ours = {id(param) for param in self.adversary.parameters()}
+        for group in optimizer.param_groups:
+            if not group.get('maximize') and any(id(param) in ours for param in group['params']):
+                raise ValueError(
+                    'the optimiser minimises over the adversary: set optim_wrapper.constructor='
+                    "'adpe_mm.LayerDecayOptimWrapperConstructor'"
+                )
+        # Hooks of the optimiser, because only there gradients are reduced, unscaled, and present.
+        optimizer.register_step_pre_hook(lambda *_: self._record(runner))
+        optimizer.register_step_post_hook(lambda *_: self.adversary.project())
+
+    def _record(self, runner: Runner) -> None:
+        if self.every_n_train_iters(runner, self.interval):
+            grads = [p.grad.flatten() for p in self.adversary.parameters() if p.grad is not None]
+            self.grad_norm = torch.linalg.vector_norm(torch.cat(grads))
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
+        if self.adversary is None or self.grad_norm is None:
+            return
+        for name, value in dict(self.adversary.state(), grad_norm=self.grad_norm).items():
+            runner.message_hub.update_scalar(f'train/adversary/{name}', value)
+        self.grad_norm = None

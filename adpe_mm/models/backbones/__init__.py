@@ -1,0 +1,3 @@
+from .adpe_vit import AdPEViT
+
+__all__ = ['AdPEViT']

@@ -1,0 +1,213 @@
+"""Image relative position encoding (iRPE) with two look-ups and room for an adversary.
+
+iRPE (Wu et al., arXiv 2107.14222), 'product' method, contextual, on keys, one table for all heads:
+the logit of query i and key j gains ``(scale * q_i) . table[:, bucket(i, j)]``. The table has 7 x 7
+buckets for the piecewise distance of rows and of columns, and one more for every pair with the
+cls token.
+
+Letters in shapes: B batch, H heads, L tokens (cls and patches), N patches, R rows, C columns of
+the grid, D head width, K = 7 buckets an axis.
+
+Both look-ups are separable: the weight of bucket (a, b) for a pair is a weight of the row offset
+times a weight of the column offset. So the bias is two small matrix products (one an axis), and
+no tensor of one entry a pair *and* bucket, or a pair *and* channel, ever exists.
+"""
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Wu et al.: ratio 1.9 gives alpha = 1 * ratio, beta = 2 * ratio, gamma = 8 * ratio (in patches).
+ALPHA, BETA, GAMMA = 1.9, 3.8, 15.2
+REACH = int(BETA)  # the farthest bucket on either side
+AXIS_BUCKETS = 2 * REACH + 1  # K
+NUM_BUCKETS = AXIS_BUCKETS**2 + 1  # the last one is for pairs with the cls token
+LOOKUPS = ('bucket', 'interpolate')
+
+
+class Perturbation(NamedTuple):
+    """What the adversary does to the relative positions of masked queries in one block.
+
+    Attributes:
+        masked: (B, N) bool, True where the patch is masked.
+        shift: (2,) shift of the (row, column) offsets in patches, or None.
+        delta: (D, 50) or (D, 1), added to the table, or None.
+    """
+
+    masked: Tensor
+    shift: Tensor | None = None
+    delta: Tensor | None = None
+
+
+def piecewise_distance(offset: Tensor) -> Tensor:
+    """Piecewise index function g of iRPE before rounding: identity near 0, logarithmic beyond.
+
+    Args:
+        offset: Offsets in patches, any shape, any real value.
+
+    Returns:
+        Distances of the same shape; differentiable (the logarithm is never taken of 0).
+    """
+    size = offset.abs()
+    far = ALPHA + torch.log(size.clamp(min=ALPHA) / ALPHA) / math.log(GAMMA / ALPHA) * (
+        BETA - ALPHA
+    )
+    return torch.where(size <= ALPHA, offset, offset.sign() * far)
+
+
+def bucket_weights(offset: Tensor) -> Tensor:
+    """One-hot choice of the bucket of each integer offset.
+
+    Args:
+        offset: (...) offsets in patches.
+
+    Returns:
+        Tensor of shape (..., K).
+    """
+    distance = piecewise_distance(offset)
+    index = distance.round().clamp(-REACH, REACH).long() + REACH
+    return F.one_hot(index, AXIS_BUCKETS).to(offset.dtype)
+
+
+def interpolate_weights(offset: Tensor) -> Tensor:
+    """Linear interpolation between buckets at real offsets; gradients reach the offsets.
+
+    The point of an offset on the axis of K buckets, and the weights beyond its ends, are those of
+    `grid_sample(align_corners=False, padding_mode='zeros')` at ``clamp(g(offset)) / BETA``.
+
+    Args:
+        offset: (...) offsets in patches.
+
+    Returns:
+        Tensor of shape (..., K); a row sums to 1, or to less where it reaches beyond the table.
+    """
+    point = piecewise_distance(offset).clamp(-BETA, BETA) / BETA
+    place = ((point + 1) * AXIS_BUCKETS - 1) / 2  # in buckets, from -0.5 to K - 0.5
+    left = place.detach().floor()
+    fraction = (place - left).unsqueeze(-1)
+    bucket = torch.arange(AXIS_BUCKETS, device=offset.device)
+    at_left = bucket == left.unsqueeze(-1)
+    at_right = bucket == left.unsqueeze(-1) + 1
+    return at_left * (1 - fraction) + at_right * fraction
+
+
+def axis_offsets(size: int, device: torch.device) -> Tensor:
+    """(size, size) offsets query - key along one axis of the grid, in patches."""
+    place = torch.arange(size, dtype=torch.float32, device=device)
+    return place[:, None] - place[None, :]
+
+
+@lru_cache(maxsize=128)
+def _fixed_weights(lookup: str, size: int, device: torch.device) -> Tensor:
+    """Weights of one axis without an adversary: (size, size, K). They never change, so keep them.
+
+    They are made outside of inference mode, or a cached one could not be used in training later.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        offset = axis_offsets(size, device)
+        return bucket_weights(offset) if lookup == 'bucket' else interpolate_weights(offset)
+
+
+class ImageRelativePosition(nn.Module):
+    """iRPE on keys: the position term of the attention logits.
+
+    Args:
+        head_dim: Width D of a head.
+        lookup: 'bucket' rounds an offset to its bucket (Wu et al.); 'interpolate' interpolates
+            linearly between buckets, which a network pretrained with a coordinate adversary
+            keeps when it is fine-tuned (AdPE paper, section 3.3).
+
+    Raises:
+        ValueError: If `lookup` is unknown.
+    """
+
+    def __init__(self, head_dim: int, lookup: str = 'bucket') -> None:
+        super().__init__()
+        if lookup not in LOOKUPS:
+            raise ValueError(f"rpe_lookup must be one of {LOOKUPS}, got '{lookup}'")
+        self.lookup = lookup
+        self.table = nn.Parameter(torch.zeros(head_dim, NUM_BUCKETS))
+
+    def extra_repr(self) -> str:
+        return f"lookup='{self.lookup}', buckets={NUM_BUCKETS}"
+
+    def forward(
+        self,
+        query: Tensor,
+        grid_size: tuple[int, int],
+        perturbation: Perturbation | None = None,
+    ) -> Tensor:
+        """Position term of the logits.
+
+        Args:
+            query: (B, H, L, D); scaled by ``D ** -0.5`` for the term of the paper. L is R * C
+                patches, or one more with the cls token in front.
+            grid_size: (R, C).
+            perturbation: What the adversary does to masked queries, or None.
+
+        Returns:
+            Tensor of shape (B, H, L, L) in the dtype of `query`.
+
+        Raises:
+            ValueError: If a shift is asked of the bucket look-up, which is not differentiable.
+        """
+        R, C = grid_size
+        num_prefix = query.shape[2] - R * C
+        assert num_prefix in (0, 1)
+        score = query @ self.table  # (B, H, L, 50)
+        masked = shift = None
+        if perturbation is not None:
+            masked, shift = perturbation.masked[:, None, :, None], perturbation.shift
+            if perturbation.delta is not None:
+                extra = query[:, :, num_prefix:] @ perturbation.delta * masked
+                score = score + F.pad(extra, (0, 0, num_prefix, 0))
+        patch_score = score[:, :, num_prefix:, :-1].unflatten(-1, (AXIS_BUCKETS, AXIS_BUCKETS))
+        patch_score = patch_score.unflatten(2, grid_size)  # (B, H, R, C, K, K)
+
+        bias = self._look_up(patch_score, *self._weights(grid_size, query.device))
+        if shift is not None:
+            if self.lookup != 'interpolate':
+                raise ValueError(
+                    "a coordinate adversary needs rpe_lookup='interpolate': the bucket look-up "
+                    'has no gradient with respect to a shift'
+                )
+            shifted = self._look_up(patch_score, *self._weights(grid_size, query.device, shift))
+            bias = torch.where(masked, shifted, bias)
+        bias = bias.to(query.dtype)
+        if num_prefix:
+            # All pairs with cls share a bucket. For the cls query it is the same for every key,
+            # so softmax cancels it: its row is left at 0.
+            bias = torch.cat((score[:, :, 1:, -1:], bias), dim=-1)
+            bias = F.pad(bias, (0, 0, 1, 0))
+        return bias
+
+    def _weights(
+        self, grid_size: tuple[int, int], device: torch.device, shift: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Weights of the rows' offsets (R, R, K) and of the columns' (C, C, K)."""
+        if shift is None:
+            rows, columns = (_fixed_weights(self.lookup, size, device) for size in grid_size)
+        else:
+            rows, columns = (
+                interpolate_weights(axis_offsets(size, device) + shift[axis])
+                for axis, size in enumerate(grid_size)
+            )
+        return rows, columns
+
+    def _look_up(self, score: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """(B, H, R, C, K, K) scores of buckets -> (B, H, N, N) bias of pairs.
+
+        In float32 also under autocast: a bfloat16 weight would hide shifts below 1/256 patch.
+        """
+        with torch.autocast(score.device.type, enabled=False):
+            score = score.float()
+            if self.lookup == 'interpolate':
+                # The official sampler reads the row offset along the table's second axis.
+                score = score.transpose(-1, -2)
+            bias = torch.einsum('bhrcij,cdj->bhrcid', score, columns)
+            bias = torch.einsum('bhrcid,rei->bhrced', bias, rows)
+        return bias.flatten(-2).flatten(2, 3)

@@ -1,0 +1,3 @@
+from .mae_plus import AdPEDecoder, AdPEPretrainViT, MAEPlus
+
+__all__ = ['AdPEDecoder', 'AdPEPretrainViT', 'MAEPlus']

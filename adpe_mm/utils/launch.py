@@ -1,0 +1,82 @@
+"""What every command of `tools/` needs to start: processes, precision, readable errors."""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torch.distributed
+from mmengine.config import Config, DictAction
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that every command with a config shares, as OpenMMLab has them."""
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder of logs and checkpoints')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='overrides of the config, key=value; lists as key="[a,b]" or key=a,b',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how the processes were started',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """The config of the command line: file, overrides, work dir, launcher.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+    """
+    if not Path(args.config).is_file():
+        raise FileNotFoundError(f"there is no config '{args.config}': see configs/")
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    return cfg
+
+
+def init_processes(launcher: str) -> None:
+    """Join the process group over gloo where there is no GPU; mmengine does it where there is."""
+    if launcher == 'pytorch' and not torch.cuda.is_available():
+        torch.distributed.init_process_group('gloo')
+
+
+@contextmanager
+def one_sentence_errors(command: str) -> Iterator[None]:
+    """Show a user's mistake as the sentence that this package raised, without a traceback.
+
+    Only errors that were raised on purpose, by a `raise` in this package, are shortened; mmengine
+    wraps them in its own, so the first of the chain counts. All else keeps its traceback.
+    """
+    try:
+        yield
+    except (FileNotFoundError, ValueError, RuntimeError) as error:
+        root: BaseException = error
+        while root.__context__ is not None and type(root.__context__) is type(error):
+            root = root.__context__
+        raised_in = Path(traceback.extract_tb(root.__traceback__)[-1].filename).resolve()
+        if PACKAGE not in raised_in.parents:
+            raise
+        sys.exit(f'{command}: {root}')
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Train with several processes on one or more machines:
+#   tools/dist_train.sh CONFIG GPUS [arguments of tools/train.py]
+# Several machines: run it on each with NNODES, NODE_RANK and MASTER_ADDR (and PORT) set.
+# Without GPUs, GPUS processes share the CPU, over gloo.
+set -euo pipefail
+
+if [ $# -lt 2 ]; then
+    echo "usage: [NNODES=1 NODE_RANK=0 MASTER_ADDR=127.0.0.1 PORT=29500] $0 CONFIG GPUS [arguments]" >&2
+    exit 2
+fi
+config=$1
+gpus=$2
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "${PYTHON:-python}" -m torch.distributed.run \
+    --nnodes="${NNODES:-1}" \
+    --node_rank="${NODE_RANK:-0}" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
+    --master_port="${PORT:-29500}" \
+    --nproc_per_node="$gpus" \
+    "$root/tools/train.py" "$config" --launcher pytorch "${@:3}"
