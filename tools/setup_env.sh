@@ -30,23 +30,25 @@ die() {
 }
 locked() { sed -n "s/^$1==\([^ ;]*\).*/\1/p" "$lock"; }
 
-fits() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))'; }
+minor_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
 
-# Prints the Python to use. A name on PATH is tried, not trusted: version managers leave shims of
-# Pythons that are not switched on.
+# base_python NAME: the path of a Python that fits; of a virtual environment, the one it was made
+# with. NAME is tried, not trusted: version managers leave shims of Pythons that are not switched on.
+base_python() {
+    "$1" -c 'import sys
+if not (3, 10) <= sys.version_info[:2] <= (3, 12):
+    sys.exit(1)
+print(getattr(sys, "_base_executable", sys.executable))' 2> /dev/null
+}
+
 find_python() {
     local name
     if [[ -n ${PYTHON:-} ]]; then
-        command -v "$PYTHON" > /dev/null || die "PYTHON=$PYTHON is not a command: name a Python 3.10 to 3.12."
-        fits "$PYTHON" 2> /dev/null || die "PYTHON=$PYTHON is not a Python 3.10 to 3.12: name another one."
-        command -v "$PYTHON"
+        base_python "$PYTHON" || die "PYTHON=$PYTHON does not run as a Python 3.10 to 3.12: name another one."
         return
     fi
     for name in python3.11 python3.12 python3.10 python3 python; do
-        if command -v "$name" > /dev/null && fits "$name" 2> /dev/null; then
-            command -v "$name"
-            return
-        fi
+        base_python "$name" && return
     done
     die 'found no Python 3.10 to 3.12: install one, or name it as PYTHON=/path/to/python.'
 }
@@ -71,8 +73,8 @@ stamp_of() {
 is_complete() {
     [[ -f $env/.adpe_complete && -x $env/bin/python ]] || return
     [[ $(cat "$env/.adpe_complete") == "$(stamp_of "$env" 2> /dev/null)" ]] || return
-    # Asked for another Python by name: another environment.
-    [[ -z ${PYTHON:-} || $(fingerprint "$(find_python)") == "$(fingerprint "$env/bin/python")" ]]
+    # Another Python asked for by name is another environment.
+    [[ -z ${PYTHON:-} || $(minor_of "$PYTHON" 2> /dev/null) == "$(minor_of "$env/bin/python")" ]]
 }
 
 # logged COMMAND...: runs it with its output in the log, and on failure says what to do.
@@ -144,7 +146,7 @@ build_mmcv() {
     if [[ $ops == cpu ]]; then
         logged env CUDA_VISIBLE_DEVICES= FORCE_CUDA=0 MAX_JOBS="$(jobs_at_once)" "${build[@]}" -w "$built"
     else
-        logged env MAX_JOBS="$(jobs_at_once)" "${build[@]}" -w "$built"
+        logged env CUDA_HOME="$CUDA_HOME" FORCE_CUDA=1 MAX_JOBS="$(jobs_at_once)" "${build[@]}" -w "$built"
     fi
     mkdir -p "$wheels"
     mv -f "$built"/*.whl "$wheels/"
@@ -160,22 +162,37 @@ jobs_at_once() {
     echo "${MAX_JOBS:-$((cores < memory ? cores : memory))}"
 }
 
-# Which ops mmcv gets: CUDA ones where torch sees a GPU and nvcc can compile for it.
+# find_toolkit: the folder of a CUDA toolkit that has compiler and headers. torch alone would take
+# the parent of whatever nvcc is on PATH, which may be a wrapper.
+find_toolkit() {
+    local folder cuda
+    cuda=$("$env/bin/python" -c 'import torch; print(torch.version.cuda)' 2>> "$log")
+    for folder in "${CUDA_HOME:-}" "/usr/local/cuda-$cuda" /usr/local/cuda "$(dirname "$(dirname "$(command -v nvcc)")")"; do
+        if [[ -x $folder/bin/nvcc && -e $folder/include/cuda_runtime.h ]]; then
+            echo "$folder"
+            return
+        fi
+    done
+    return 1
+}
+
+# choose_ops: mmcv gets CUDA ops where torch sees a GPU and there is a compiler for it.
 choose_ops() {
+    ops=cpu
     if [[ ${FORCE_CUDA:-0} == 1 ]]; then
-        echo cuda
-    elif ! "$env/bin/python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>> "$log"; then
-        echo cpu
-    elif [[ -x ${CUDA_HOME:-/usr/local/cuda}/bin/nvcc ]] || command -v nvcc > /dev/null; then
-        echo cuda
-    else
-        say 'found a GPU but no nvcc: mmcv gets CPU ops, which do for all but detection on the GPU (docs/install.md).' >&2
-        echo cpu
+        ops=cuda
+        CUDA_HOME=$(find_toolkit) || die 'FORCE_CUDA=1 needs a CUDA toolkit (nvcc and headers): install one or name it as CUDA_HOME.'
+    elif "$env/bin/python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>> "$log"; then
+        if CUDA_HOME=$(find_toolkit); then
+            ops=cuda
+        else
+            say 'found a GPU but no CUDA toolkit: mmcv gets CPU ops, which do for all but detection on the GPU (docs/install.md).'
+        fi
     fi
 }
 
 install_mmcv() {
-    ops=$(choose_ops)
+    choose_ops
     wheels=$cache/wheels/torch-$(locked torch)-cp${minor/./}-$ops
     build=("$env/bin/pip" wheel --no-cache-dir --no-build-isolation --no-deps --no-binary onedl-mmcv
         "onedl-mmcv==$(locked onedl-mmcv)")
@@ -207,7 +224,7 @@ install_package() {
 
 make_environment() {
     local python=$1 pip=$env/bin/pip
-    minor=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    minor=$(minor_of "$python")
     check_disk "$env"
     say "Python $minor ($python), into $env"
 
@@ -243,7 +260,7 @@ make_environment() {
 case ${1:-} in
     --cache-dir)
         python=$(find_python)
-        echo "$cache/env-$(fingerprint "$python")-torch$(locked torch)-py$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+        echo "$cache/env-$(fingerprint "$python")-torch$(locked torch)-py$(minor_of "$python")"
         exit
         ;;
     '') ;;

@@ -174,7 +174,7 @@ def check_finetuning(recording: Recording) -> None:
     weights, _ = convert(source.group('param/'))
     pretraining = infer_config(weights)['backbone']
     if pretraining['position'] == 'ape':
-        pretraining['arch']['num_heads'] = build(source).backbone.num_heads
+        pretraining['arch']['num_heads'] = build(source).backbone.layers[0].attn.num_heads
     head = recording.group('param/')
     backbone = AdPEViT(
         arch=pretraining['arch'],
