@@ -1,0 +1,9 @@
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test starts from the same random state, and none hogs both cores."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
