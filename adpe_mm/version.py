@@ -23,6 +23,7 @@ class Library:
         tested: The version that the tests run with.
         below: First release series that was not tested. From there on a warning is given.
         required: False for a library that only one of the tasks needs.
+        pip_options: What pip has to be told to install it rightly.
     """
 
     module: str
@@ -31,6 +32,7 @@ class Library:
     tested: str
     below: str
     required: bool = True
+    pip_options: str = ''
 
 
 # The first of the distributions are the OneDL builds, the others OpenMMLab's original ones.
@@ -38,7 +40,15 @@ LIBRARIES = (
     Library('torch', ('torch',), '2.4', '2.11.0', '2.12'),
     Library('torchvision', ('torchvision',), '0.19', '0.26.0', '0.27'),
     Library('mmengine', ('onedl-mmengine', 'mmengine', 'mmengine-lite'), '0.10', '0.10.12', '0.11'),
-    Library('mmcv', ('onedl-mmcv', 'mmcv', 'mmcv-lite'), '2.0', '2.3.6', '2.4'),
+    Library(
+        'mmcv',
+        ('onedl-mmcv', 'mmcv', 'mmcv-lite'),
+        '2.0',
+        '2.3.6',
+        '2.4',
+        # Its ops are compiled against one version of torch, which pip and its cache do not know.
+        pip_options='--no-cache-dir --no-build-isolation --no-deps ',
+    ),
     Library('mmpretrain', ('onedl-mmpretrain', 'mmpretrain'), '1.2', '1.3.6', '1.4'),
     Library(
         'mmseg', ('onedl-mmsegmentation', 'mmsegmentation'), '1.2', '1.4.2', '1.5', required=False
@@ -56,6 +66,11 @@ def installed_distributions(library: Library) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def how_to_install(library: Library) -> str:
+    """Returns the command that installs the tested version of ``library``."""
+    return f'pip install {library.pip_options}{library.distributions[0]}=={library.tested}'
 
 
 def compare_versions(
@@ -78,7 +93,7 @@ def compare_versions(
     errors, doubts = [], []
     for library in libraries:
         found = installed(library)
-        remedy = f'pip install {library.distributions[0]}=={library.tested}'
+        remedy = how_to_install(library)
         if not found:
             # A source tree on PYTHONPATH has no metadata: nothing is known of its version.
             if library.required and importlib.util.find_spec(library.module) is None:

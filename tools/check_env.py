@@ -2,8 +2,8 @@
 
     python tools/check_env.py
 
-Exits with 1 if something is wrong. A library that only segmentation or detection needs may be
-missing, but not broken.
+Exits with 1 if something is wrong. What only segmentation or detection needs may be missing, not
+broken.
 """
 
 import importlib
@@ -33,7 +33,6 @@ HEADLESS_OPENCV = (
 # A part of the error's text, and what to do. The first that occurs counts.
 REMEDIES = {
     'undefined symbol': f'mmcv was built for another torch, build it again: {REBUILD_MMCV}',
-    'mmcv._ext': f'this mmcv has no compiled ops, which detection needs: {REBUILD_MMCV}',
     'libGL': f'OpenCV needs libGL: {HEADLESS_OPENCV} (or, on Debian, apt-get install libgl1)',
     'libgthread': f'OpenCV needs GLib: {HEADLESS_OPENCV}',
     'torchvision::nms': f'torch and torchvision are of different builds: {REINSTALL_TORCH}',
@@ -137,7 +136,10 @@ def check() -> tuple[list[tuple[str, str, str]], dict[str, list[str]]]:
             )
             problems[advice].append(module)
         if module == 'mmcv' and version:
-            add('mmcv.ops', run_ops)
+            if importlib.util.find_spec('mmcv._ext') is None:
+                rows.append(('mmcv.ops', 'none', 'only detection needs compiled ops'))
+            else:
+                add('mmcv.ops', run_ops)
     add('adpe_mm', lambda: import_version('adpe_mm'), str(ROOT))
     return rows, problems
 

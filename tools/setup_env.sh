@@ -244,7 +244,7 @@ make_environment() {
 
     begin 'the other locked packages'
     grep -v '^onedl-mmcv==' "$lock" > "$env/lock.txt"
-    logged "$pip" install -q --no-deps -r "$env/lock.txt"
+    logged "$pip" install -q --no-deps --no-build-isolation -r "$env/lock.txt"
 
     install_mmcv
 

@@ -5,6 +5,7 @@ parameters form a group with ``maximize=True``.
 """
 
 from collections import defaultdict
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from mmengine.logging import print_log
@@ -16,9 +17,14 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import OPTIMIZERS
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from adpe_mm.models.layers.adversary import AdversarialPosition
 from adpe_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, PARAM_SCHEDULERS
+
+
+# FSDP puts it into the names of what it wraps.
+FSDP_PREFIX = '_fsdp_wrapped_module.'
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -41,7 +47,7 @@ class LayerDecayOptimWrapperConstructor:
               is 0 and its lr that of the optimiser by default.
 
     Raises:
-        ValueError: For an unknown key, or an optimiser that cannot maximise.
+        ValueError: For an unknown key, a missing lr, or an optimiser that cannot maximise.
     """
 
     KEYS = ('layer_decay_rate', 'no_decay', 'ascent')
@@ -55,8 +61,6 @@ class LayerDecayOptimWrapperConstructor:
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimiser of a model and its wrapper."""
-        if is_model_wrapper(model):
-            model = model.module
         wrapper_cfg = dict(self.optim_wrapper_cfg)
         optimizer_cfg = dict(wrapper_cfg.pop('optimizer'))
         groups = self.param_groups(model, optimizer_cfg)
@@ -66,15 +70,20 @@ class LayerDecayOptimWrapperConstructor:
                 f'{type(optimizer).__name__} has no ascent (maximize=True), which the adversary '
                 'needs: use AdamW, Adam or SGD'
             )
-        print_log(_table(groups), logger='current')
+        print_log(_table(optimizer.param_groups), logger='current')
         wrapper_cfg.setdefault('type', 'OptimWrapper')
         return MMENGINE_OPTIM_WRAPPERS.build(wrapper_cfg, default_args=dict(optimizer=optimizer))
 
     def param_groups(self, model: nn.Module, optimizer_cfg: dict) -> list[dict]:
         """Groups of a model's trainable parameters, shallow ones first, the ascent group last."""
-        lr, weight_decay = optimizer_cfg['lr'], optimizer_cfg.get('weight_decay', 0.0)
+        if 'lr' not in optimizer_cfg:
+            raise ValueError('optim_wrapper.optimizer needs an lr')
+        lr = optimizer_cfg['lr']
         rate = self.paramwise_cfg.get('layer_decay_rate', 1.0)
         no_decay = tuple(self.paramwise_cfg.get('no_decay', ()))
+        one_dimensional = _one_dimensional(model)
+        if is_model_wrapper(model):
+            model = model.module
         ascending = {
             id(param)
             for module in model.modules()
@@ -83,18 +92,19 @@ class LayerDecayOptimWrapperConstructor:
         }
         members = defaultdict(list)
         for name, param in model.named_parameters():
+            name = name.replace(FSDP_PREFIX, '')
             if not param.requires_grad or id(param) in ascending:
                 continue
             power = 0  # max_depth - depth
             if rate != 1:
                 depth, num_depths = model.backbone.get_layer_depth(name, 'backbone.')
                 power = num_depths - 1 - depth
-            decays = param.ndim > 1 and name.rpartition('.')[2] not in no_decay
-            members[-power, decays].append(param)
-        groups = [
-            dict(params=params, lr=lr * rate**-negative, weight_decay=weight_decay * decays)
-            for (negative, decays), params in sorted(members.items(), key=lambda item: item[0])
-        ]
+            decays = name not in one_dimensional and name.rpartition('.')[2] not in no_decay
+            members[power, decays].append(param)
+        groups = []
+        for power, decays in sorted(members, reverse=True):
+            group = dict(params=members[power, decays], lr=lr * rate**power)
+            groups.append(group if decays else dict(group, weight_decay=0.0))
         if ascending:
             adversary = [p for p in model.parameters() if id(p) in ascending and p.requires_grad]
             ascent = dict(lr=lr, weight_decay=0.0, maximize=True)
@@ -102,6 +112,22 @@ class LayerDecayOptimWrapperConstructor:
                 dict(ascent, params=adversary) | dict(self.paramwise_cfg.get('ascent', {}))
             )
         return groups
+
+
+def _one_dimensional(model: nn.Module) -> set[str]:
+    """Names of the 1-D parameters; under FSDP a shard of any tensor is 1-D, the whole is not."""
+    whole = nullcontext()
+    if isinstance(model, FullyShardedDataParallel):
+        whole = FullyShardedDataParallel.summon_full_params(
+            model, writeback=False, offload_to_cpu=True
+        )
+    with torch.no_grad(), whole:
+        inner = model.module if is_model_wrapper(model) else model
+        return {
+            name.replace(FSDP_PREFIX, '')
+            for name, param in inner.named_parameters()
+            if param.ndim <= 1
+        }
 
 
 def _table(groups: list[dict]) -> str:
@@ -124,27 +150,36 @@ class AmpOptimWrapper(MMEngineAmpOptimWrapper):
     infinities after each step.
 
     Args:
-        dtype: 'bfloat16', or 'float16' with a loss scale (GPU only).
-        **kwargs: As of mmengine's.
+        dtype: 'bfloat16'; 'float16', with a loss scale and on a GPU only; or 'float32', which is
+            mmengine's plain `OptimWrapper`.
+        loss_scale: Of float16, see mmengine.
+        **kwargs: As of mmengine's `OptimWrapper`.
 
     Raises:
-        ValueError: For float16 without a GPU.
+        ValueError: For another dtype, or float16 without a GPU.
     """
 
     def __init__(self, dtype: str = 'bfloat16', loss_scale='dynamic', **kwargs) -> None:
-        if dtype == 'bfloat16':
-            # Past the parent's __init__, which refuses a CPU.
-            OptimWrapper.__init__(self, **kwargs)
-            self._scale_update_param = None
-            self.loss_scaler = torch.amp.GradScaler(enabled=False)
-            self.cast_dtype = torch.bfloat16
-        elif not torch.cuda.is_available():
+        if dtype not in ('bfloat16', 'float16', 'float32'):
             raise ValueError(
-                f"optim_wrapper.dtype='{dtype}' needs a GPU; on a CPU use dtype='bfloat16', or "
-                "type='OptimWrapper' for float32"
+                f"optim_wrapper.dtype must be 'bfloat16', 'float16' or 'float32', got '{dtype}'"
             )
-        else:
+        if dtype == 'float16':
+            if not torch.cuda.is_available():
+                raise ValueError("optim_wrapper.dtype='float16' needs a GPU: use 'bfloat16'")
             super().__init__(loss_scale=loss_scale, dtype=dtype, **kwargs)
+            return
+        # Past the parent's __init__, which refuses a CPU.
+        OptimWrapper.__init__(self, **kwargs)
+        self._scale_update_param = None
+        self.loss_scaler = torch.amp.GradScaler(enabled=False)
+        self.cast_dtype = getattr(torch, dtype)
+
+    def optim_context(self, model: nn.Module) -> AbstractContextManager:
+        """Autocast, and no exchange of gradients while they accumulate."""
+        if self.cast_dtype == torch.float32:
+            return OptimWrapper.optim_context(self, model)
+        return super().optim_context(model)
 
 
 class _OnGroups:

@@ -145,6 +145,11 @@ def test_bfloat16_on_a_cpu_has_no_loss_scale():
     wrapper.update_params(loss)
     assert not torch.equal(before, model.neck.predict.weight)
     wrapper.load_state_dict(wrapper.state_dict())
+    wrapper = build(model, type='adpe_mm.AmpOptimWrapper', dtype='float32')
+    with wrapper.optim_context(model):
+        assert not torch.is_autocast_enabled('cpu')
+    with pytest.raises(ValueError, match='optim_wrapper.dtype'):
+        build(model, type='adpe_mm.AmpOptimWrapper', dtype='float8')
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match='needs a GPU'):
             build(model, type='adpe_mm.AmpOptimWrapper', dtype='float16')

@@ -34,10 +34,6 @@ def run_tool(folder=None):
             'another torch',
         ),
         (
-            ModuleNotFoundError("No module named 'mmcv._ext'", name='mmcv._ext'),
-            'no compiled ops',
-        ),
-        (
             ImportError('libGL.so.1: cannot open shared object file: No such file or directory'),
             'opencv-python-headless',
         ),

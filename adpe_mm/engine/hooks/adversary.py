@@ -4,6 +4,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from adpe_mm.models.layers.adversary import AdversarialPosition
 from adpe_mm.registry import HOOKS
@@ -21,7 +22,8 @@ class AdversaryProjectionHook(Hook):
         interval: Iterations between two entries; each reads three numbers off the device.
 
     Raises:
-        ValueError: At the start of training, if the optimiser does not maximise over the adversary.
+        ValueError: At the start of training, if the optimiser does not maximise over the
+            adversary, or FSDP shards what an L2 projection needs whole.
     """
 
     def __init__(self, interval: int = 10) -> None:
@@ -33,6 +35,11 @@ class AdversaryProjectionHook(Hook):
         self.adversary: AdversarialPosition | None = getattr(model, 'adversary', None)
         if self.adversary is None:
             return
+        if isinstance(runner.model, FullyShardedDataParallel) and self.adversary.norm == 'l2':
+            raise ValueError(
+                "under FSDP a process holds parts of the adversary's tensors: use "
+                "adversary.norm='linf', whose projection is per element"
+            )
         optimizer = runner.optim_wrapper.optimizer
         ours = {id(param) for param in self.adversary.parameters()}
         for group in optimizer.param_groups:
@@ -47,8 +54,8 @@ class AdversaryProjectionHook(Hook):
 
     def _record(self, runner: Runner) -> None:
         if self.every_n_train_iters(runner, self.interval):
-            grads = [p.grad.flatten() for p in self.adversary.parameters() if p.grad is not None]
-            self.grad_norm = torch.linalg.vector_norm(torch.cat(grads))
+            grads = [param.grad for param in self.adversary.parameters() if param.grad is not None]
+            self.grad_norm = torch.nn.utils.get_total_norm(grads)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
         if self.adversary is None or self.grad_norm is None:

@@ -1,0 +1,42 @@
+# make help lists the targets. Each makes the environment first, or finds it complete.
+SHELL := bash
+
+# Folder of the environment, and how many tests run at once.
+export ADPE_ENV ?= $(CURDIR)/.venv
+JOBS ?= 2
+# More arguments for pytest, as in: make test ARGS='-m "not slow" -k irpe'
+ARGS ?=
+
+# Clones may share an environment. What runs here is always this clone's code.
+activate = source "$(ADPE_ENV)/bin/activate" && export PYTHONPATH="$(CURDIR)"
+shell_scripts = find . -path './.?*' -prune -o -name '*.sh' -print0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clean
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup:  ## Make the environment in .venv, or in $ADPE_ENV
+	@bash tools/setup_env.sh
+
+demo: setup  ## Pretrain on small drawn scenes and show the reconstructions
+	@$(activate) && bash tools/demo.sh
+
+test: setup  ## Run all tests
+	@$(activate) && OMP_NUM_THREADS=1 python -m pytest -q -n $(JOBS) $(ARGS)
+
+lint: setup  ## Check style, shell scripts and spelling
+	@$(activate); failed=0; \
+	ruff check . || failed=1; \
+	ruff format --check . || failed=1; \
+	$(shell_scripts) | xargs -0 shellcheck .ci/run || failed=1; \
+	codespell || failed=1; \
+	exit $$failed
+
+format: setup  ## Format the code
+	@$(activate) && ruff check --fix . && ruff format .
+
+clean:  ## Remove what builds and tests leave behind
+	rm -rf build dist *.egg-info adpe_mm/.mim .pytest_cache .ruff_cache .hypothesis
+	find . -path './.?*' -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

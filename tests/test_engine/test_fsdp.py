@@ -1,0 +1,81 @@
+"""The FSDP config's wrapper and the ascent group, on a CPU over gloo."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from mmengine.config import Config
+from mmengine.registry import MODEL_WRAPPERS
+from torch.distributed.fsdp import FullyShardedDataParallel
+
+from adpe_mm.engine import LayerDecayOptimWrapperConstructor
+from tests.helpers import tiny_model
+
+CONFIG = Path(__file__).parents[2] / 'configs' / 'pretrain' / 'adpe_vit-h_1600e_fsdp.py'
+STEPS, EPS = 3, 1e-3
+
+
+def train(model, whole, rank: int = 0, processes: int = 1):
+    """A few steps on this process's share of a fixed batch."""
+    wrapper = LayerDecayOptimWrapperConstructor(
+        dict(optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05))
+    )(whole)
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(STEPS):
+        images = torch.randn(4, 3, 16, 24, generator=generator)
+        noise = torch.rand(4, 24, generator=generator)
+        share = slice(rank * 4 // processes, (rank + 1) * 4 // processes)
+        # DDP and FSDP average gradients over the processes.
+        model.forward_noise = noise[share]
+        loss = whole(images[share], None, mode='loss')['loss']
+        wrapper.update_params(loss)
+        model.adversary.project()
+    decays = [g['weight_decay'] for g in wrapper.optimizer.param_groups]
+    return decays
+
+
+class _Noisy:
+    """Hands `MAEPlus.loss` the noise that the test chose."""
+
+    @staticmethod
+    def patch(model):
+        loss = type(model).loss
+        model.loss = lambda inputs, data_samples: loss(model, inputs, noise=model.forward_noise)
+        return model
+
+
+def fsdp_process(rank: int, store: str, results: dict) -> None:
+    dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = _Noisy.patch(tiny_model('rpe', 'coordinate', norm='linf', eps=EPS))
+    wrapper = Config.fromfile(CONFIG).strategy.model_wrapper
+    whole = MODEL_WRAPPERS.build(
+        wrapper, default_args=dict(module=model, device_id=torch.device('cpu'))
+    )
+    units = sum(isinstance(module, FullyShardedDataParallel) for module in whole.modules())
+    decays = train(model, whole, rank, 2)
+    with torch.no_grad(), FullyShardedDataParallel.summon_full_params(whole, writeback=False):
+        weights = {
+            name.replace('_fsdp_wrapped_module.', ''): param.numpy().copy()
+            for name, param in whole.module.named_parameters()
+        }
+    results[rank] = units, decays, weights
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_sharded_processes_equal_one_plain(tmp_path):
+    with mp.Manager() as manager:
+        results = manager.dict()
+        mp.spawn(fsdp_process, (str(tmp_path / 'store'), results), nprocs=2)
+        units, decays, weights = results[0]
+    torch.manual_seed(0)
+    model = _Noisy.patch(tiny_model('rpe', 'coordinate', norm='linf', eps=EPS))
+    assert units == 1 + len(model.backbone.layers) + len(model.neck.layers)
+    assert decays == train(model, model)
+    assert model.adversary.encoder[0].abs().max() == EPS  # the projection was at work
+    for name, param in model.named_parameters():
+        torch.testing.assert_close(torch.from_numpy(weights[name]), param.data, atol=1e-5, rtol=1e-3)

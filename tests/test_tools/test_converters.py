@@ -1,0 +1,103 @@
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from adpe_mm.models import AdPEViT, MAEPlus
+from adpe_mm.utils.official import convert, infer_config, load_official
+
+DATA = Path(__file__).parents[1] / 'data' / 'reference'
+TOOLS = Path(__file__).parents[2] / 'tools' / 'model_converters'
+
+
+def official(variant: str) -> dict:
+    with np.load(DATA / f'{variant}.npz') as file:
+        return {k[6:]: torch.from_numpy(file[k]) for k in file.files if k.startswith('param/')}
+
+
+def run(tool, *arguments):
+    return subprocess.run(
+        [sys.executable, TOOLS / tool, *map(str, arguments)], capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize('variant', ['ape_embedding', 'rpe_baseline', 'rpe_coordinate'])
+def test_official_checkpoint_loads_strictly(tmp_path, variant):
+    source, result = tmp_path / 'official.pth', tmp_path / 'ours.pth'
+    # As the official script saves it, with its arguments beside the weights.
+    torch.save(dict(model=official(variant), epoch=3, args=argparse.Namespace(lr=1)), source)
+    done = run('official_to_adpe.py', source, result)
+    assert done.returncode == 0, done.stderr
+    assert 'blocks.0.norm1.weight -> backbone.layers.0.ln1.weight' in done.stdout
+    weights = torch.load(result, weights_only=True)['state_dict']
+    config = infer_config(weights)
+    config.pop('type')
+    missing, unexpected = MAEPlus(**config).load_state_dict(weights, strict=False)
+    assert not unexpected and all(name.startswith('data_preprocessor') for name in missing)
+
+
+def test_left_over_and_missing_arrays_are_errors(tmp_path):
+    source, result = tmp_path / 'official.pth', tmp_path / 'ours.pth'
+    weights = official('ape_baseline')
+    weights['teacher.weight'] = torch.zeros(2)
+    torch.save(dict(model=weights), source)
+    done = run('official_to_adpe.py', source, result)
+    assert done.returncode == 1 and 'teacher.weight' in done.stderr and not result.exists()
+    assert 'Traceback' not in done.stderr
+    assert run('official_to_adpe.py', source, result, '--allow', 'teacher.*').returncode == 0
+    result.unlink()
+
+    weights = official('ape_baseline')
+    del weights['blocks.1.mlp.fc2.bias']
+    torch.save(dict(model=weights), source)
+    done = run('official_to_adpe.py', source, result)
+    assert done.returncode == 1 and 'backbone.layers.1.ffn.layers.1.bias' in done.stderr
+    assert not result.exists()
+
+
+def test_constants_are_compared():
+    weights = official('rpe_coordinate')
+    _, report = convert(weights)
+    assert 'decoder_pos_embed' in report.constants
+    weights['decoder_pos_embed'] = weights['decoder_pos_embed'] + 1
+    with pytest.raises(ValueError, match='not the constant'):
+        convert(weights)
+
+
+def mae_checkpoint() -> dict:
+    """facebookresearch/mae's arrays of a tiny network: mask token and positions in the decoder."""
+    weights = {n: v for n, v in official('ape_baseline').items() if n != 'mask_token'}
+    return weights | {'mask_token': torch.zeros(1, 1, weights['decoder_embed.weight'].shape[0])}
+
+
+def test_mae_encoder_loads_into_the_backbone(tmp_path):
+    torch.save(dict(model=mae_checkpoint()), tmp_path / 'mae.pth')
+    done = run('mae_to_adpe.py', tmp_path / 'mae.pth', tmp_path / 'ours.pth')
+    assert done.returncode == 0, done.stderr
+    assert 'decoder_embed.weight: of the decoder, left behind' in done.stdout
+    weights = torch.load(tmp_path / 'ours.pth', weights_only=True)['state_dict']
+    backbone = AdPEViT(
+        arch=dict(embed_dims=48, num_layers=2, num_heads=3, feedforward_channels=192),
+        img_size=28,
+        patch_size=4,
+        out_type='raw',
+    )
+    backbone.load_state_dict({n.removeprefix('backbone.'): v for n, v in weights.items()})
+    with np.load(DATA / 'ape_baseline.npz') as file:
+        expected = torch.from_numpy(file['param/blocks.1.attn.proj.weight'])
+    assert torch.equal(backbone.layers[1].attn.proj.weight, expected)
+
+
+def test_unreadable_checkpoints(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no checkpoint'):
+        load_official(tmp_path / 'none.pth')
+    torch.save(dict(model=dict(a=torch.zeros(1)), hook=print), tmp_path / 'code.pth')
+    with pytest.raises(ValueError, match='weights only'):
+        load_official(tmp_path / 'code.pth')
+    torch.save(dict(epoch=1), tmp_path / 'empty.pth')
+    with pytest.raises(ValueError, match='no state dict'):
+        load_official(tmp_path / 'empty.pth')
