@@ -60,7 +60,9 @@ def test_schedule_arithmetic(path):
     assert cfg.train_cfg.max_epochs == epochs
     assert warm_up.end == {400: 20, 1600: 40}[epochs]
     accumulated = cfg.optim_wrapper.get('accumulative_counts', 1)
-    assert 8 * cfg.train_dataloader.batch_size * accumulated == cfg.auto_scale_lr.base_batch_size
+    gpus = 32 if 'fsdp' in path.stem else 8
+    batch = gpus * cfg.train_dataloader.batch_size * accumulated
+    assert batch == cfg.auto_scale_lr.base_batch_size
     assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1.5e-4 * 4096 / 256)
 
 

@@ -18,9 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def tree(tmp_path_factory):
     """A copy of the clone: packaging writes into its folder."""
     copy = tmp_path_factory.mktemp('clone') / 'adpe_mm'
-    left_out = shutil.ignore_patterns(
-        '.*', 'work_dirs', 'data', 'build', '*.egg-info', '__pycache__'
-    )
+    left_out = shutil.ignore_patterns('.*', 'work_dirs', 'build', '*.egg-info', '__pycache__')
     shutil.copytree(ROOT, copy, ignore=left_out)
     return copy
 

@@ -18,8 +18,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 lock=$root/requirements/lock.txt
 cache=${XDG_CACHE_HOME:-${HOME:-$root}/.cache}/adpe_mm
 env=${ADPE_ENV:-$root/.venv}
-recipe=1     # raise it when this script makes another environment from the same lock
-need_gb=9    # environment 6 GB, and what pip keeps aside while it installs
+recipe=1  # raise it when this script makes another environment from the same lock
+need_gb=9 # 6 of them for the environment, the rest for what pip keeps aside meanwhile
 steps=6 step=0
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -79,19 +79,22 @@ is_complete() {
 
 # logged COMMAND...: runs it with its output in the log, and on failure says what to do.
 logged() {
-    "$@" >> "$log" 2>&1 || explain "$?"
+    local before
+    before=$(wc -c < "$log")
+    "$@" >> "$log" 2>&1 || explain "$?" "$(tail -c "+$((before + 1))" "$log")"
 }
 
+# explain STATUS OUTPUT: ends with one line on why a command failed.
 explain() {
-    local text hint='see the log'
-    text=$(tail -n 400 "$log")
-    case $text in
+    local hint='see the log'
+    case $2 in
         *'No space left on device'*) hint='the disk is full: free some space, or set ADPE_ENV and TMPDIR to a larger disk' ;;
         *'Python.h: No such file'*) hint="Python's headers are missing: install them (Debian: python3-dev)" ;;
         *'ensurepip is not available'*) hint="Python's venv module is missing: install it (Debian: python3-venv)" ;;
-        *'Failed to establish a new connection'* | *'Temporary failure in name resolution'* | *'ReadTimeoutError'* | *'ProxyError'*)
+        *'connection broken by'* | *'name resolution'* | *'ReadTimeoutError'* | *'ProxyError'*)
             hint='the package index was not reached: check the network, or give a folder of wheels (docs/install.md)' ;;
-        *'No matching distribution found'*) hint='the package index lacks a locked version: check pip config, or give a folder of wheels (docs/install.md)' ;;
+        *'No matching distribution found'* | *'ResolutionImpossible'*)
+            hint='a locked version was not found: check pip config list and the network, or give a folder of wheels (docs/install.md)' ;;
         *'Killed'* | *'out of memory'* | *'cannot allocate memory'*) hint='memory ran out: run again with MAX_JOBS=1' ;;
         *'CUDA version'*'mismatches'*) hint="nvcc is of another CUDA than torch: put a matching one in CUDA_HOME" ;;
     esac
@@ -106,29 +109,34 @@ check_disk() {
 }
 
 check_compiler() {
-    local cc=${CC:-gcc} cxx=${CXX:-g++}
-    for command in "$cc" "$cxx"; do
-        # shellcheck disable=SC2086  # CC may carry options
+    local language compiler
+    for language in c c++; do
+        compiler=${CC:-gcc}
+        [[ $language == c ]] || compiler=${CXX:-g++}
+        # shellcheck disable=SC2086  # it may carry options
         printf '#include <stddef.h>\nint main(void) { return 0; }\n' |
-            $command -x "$([[ $command == "$cxx" ]] && echo c++ || echo c)" - -o /dev/null 2> /dev/null ||
-            die "mmcv has to be built and $command does not compile: install gcc and g++ 9 or newer (Debian: build-essential), or give a wheel of onedl-mmcv in PIP_FIND_LINKS."
+            $compiler -x "$language" - -o /dev/null 2> /dev/null ||
+            die "mmcv has to be built and $compiler does not compile: install gcc and g++ 9 or newer (Debian: build-essential), or give a wheel of onedl-mmcv in PIP_FIND_LINKS."
     done
     "$env/bin/python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' ||
         die "mmcv has to be built and Python.h is missing: install Python's headers (Debian: python3-dev), or give a wheel of onedl-mmcv in PIP_FIND_LINKS."
 }
 
-# fetch_mmcv FOLDER [pip option]...: copies a ready wheel of mmcv to FOLDER, if there is one.
+# fetch_mmcv FOLDER: copies a ready wheel of mmcv to FOLDER, if pip is pointed to one.
 fetch_mmcv() {
-    local folder=$1
-    shift
     "$env/bin/pip" download -q --no-cache-dir --no-deps --no-index --only-binary :all: \
-        "$@" -d "$folder" "onedl-mmcv==$(locked onedl-mmcv)" >> "$log" 2>&1
+        -d "$1" "onedl-mmcv==$(locked onedl-mmcv)" &> /dev/null
 }
 
-# try_mmcv WHEEL...: installs a wheel; false if it was not built for this torch and these devices.
+# built_mmcv OPS: prints the path of the wheel that was built here before with these ops, if any.
+built_mmcv() {
+    compgen -G "$cache/wheels/torch-$(locked torch)-cp${minor/./}-$1/onedl_mmcv-$(locked onedl-mmcv)-*.whl"
+}
+
+# try_mmcv WHEEL: installs it; false if it was not built for this torch and these devices.
 # Its name does not tell: only an import does.
 try_mmcv() {
-    logged "$env/bin/pip" install -q --no-deps --no-index --force-reinstall "$@"
+    logged "$env/bin/pip" install -q --no-deps --no-index --force-reinstall "$1"
     "$env/bin/python" - "$ops" >> "$log" 2>&1 << 'EOF'
 import sys
 import torch
@@ -137,20 +145,22 @@ sys.exit(sys.argv[1] == 'cuda' and get_compiling_cuda_version() == 'not availabl
 EOF
 }
 
+# build_mmcv: makes a wheel and keeps it, in a folder named after what it was built for. pip's own
+# cache is not used: it may hold a wheel of the same name for another torch.
 build_mmcv() {
-    check_compiler
-    local built=$wheels.new.$$
-    # An older wheel of the same name in pip's cache may be another torch's: never use that cache.
-    rm -rf "$built"
-    mkdir -p "$built"
-    if [[ $ops == cpu ]]; then
-        logged env CUDA_VISIBLE_DEVICES= FORCE_CUDA=0 MAX_JOBS="$(jobs_at_once)" "${build[@]}" -w "$built"
-    else
-        logged env CUDA_HOME="$CUDA_HOME" FORCE_CUDA=1 MAX_JOBS="$(jobs_at_once)" "${build[@]}" -w "$built"
+    local wheels new
+    wheels=$cache/wheels/torch-$(locked torch)-cp${minor/./}-$ops
+    new=$wheels.new.$$
+    local variables=(MAX_JOBS="$(jobs_at_once)" FORCE_CUDA=0 CUDA_VISIBLE_DEVICES=)
+    if [[ $ops == cuda ]]; then
+        variables=(MAX_JOBS="$(jobs_at_once)" FORCE_CUDA=1 CUDA_HOME="$CUDA_HOME")
     fi
+    check_compiler
+    logged env "${variables[@]}" "$env/bin/pip" wheel --no-cache-dir --no-build-isolation --no-deps \
+        --no-binary onedl-mmcv -w "$new" "onedl-mmcv==$(locked onedl-mmcv)"
     mkdir -p "$wheels"
-    mv -f "$built"/*.whl "$wheels/"
-    rmdir "$built"
+    mv -f "$new"/*.whl "$wheels/"
+    rmdir "$new"
 }
 
 # A compiler takes up to 2 GB here.
@@ -193,24 +203,18 @@ choose_ops() {
 
 install_mmcv() {
     choose_ops
-    wheels=$cache/wheels/torch-$(locked torch)-cp${minor/./}-$ops
-    build=("$env/bin/pip" wheel --no-cache-dir --no-build-isolation --no-deps --no-binary onedl-mmcv
-        "onedl-mmcv==$(locked onedl-mmcv)")
-
     begin "mmcv $(locked onedl-mmcv) with $ops ops"
-    local found=$env/mmcv-wheel
-    mkdir -p "$found"
-    if compgen -G "$wheels/onedl_mmcv-$(locked onedl-mmcv)-*.whl" > /dev/null &&
-        try_mmcv "$wheels/onedl_mmcv-$(locked onedl-mmcv)"-*.whl; then
-        say "      the wheel built before, of $wheels"
-    elif fetch_mmcv "$found" && try_mmcv "$found"/*.whl; then
-        say '      a ready wheel that pip was pointed to'
+    local fetched=$env/mmcv-wheel wheel
+    if wheel=$(built_mmcv "$ops") && try_mmcv "$wheel"; then
+        say "      from $wheel"
+    elif fetch_mmcv "$fetched" && try_mmcv "$fetched"/*.whl; then
+        say '      from a wheel that pip is pointed to'
     else
-        say "      building it (about 15 minutes on two cores); progress in $log"
+        say "      building it, which takes about 15 minutes on two cores; see $log"
         build_mmcv
-        try_mmcv "$wheels/onedl_mmcv-$(locked onedl-mmcv)"-*.whl || explain "$?"
+        try_mmcv "$(built_mmcv "$ops")" || die "the mmcv that was built does not import. Log: $log"
     fi
-    rm -rf "$found"
+    rm -rf "$fetched"
 }
 
 # The editable install names one clone. It is renewed when another clone uses the environment.
@@ -225,19 +229,18 @@ install_package() {
 make_environment() {
     local python=$1 pip=$env/bin/pip
     minor=$(minor_of "$python")
-    check_disk "$env"
     say "Python $minor ($python), into $env"
 
     begin 'virtual environment'
     rm -rf "$env"
+    check_disk "$env"
     mkdir -p "$env"
     touch "$env/.adpe_env"
-    log=$env/setup.log
+    : > "$log"
     logged "$python" -m venv "$env"
     logged "$pip" install -q -c "$lock" setuptools wheel packaging ninja psutil
     # Better said now than after gigabytes of downloads.
-    fetch_mmcv "$env/mmcv-wheel" || compgen -G "$cache/wheels/torch-$(locked torch)-cp${minor/./}-*/onedl_mmcv-*.whl" > /dev/null ||
-        check_compiler
+    built_mmcv '*' > /dev/null || fetch_mmcv "$env/mmcv-wheel" || check_compiler
 
     begin "torch $(locked torch) and torchvision $(locked torchvision)"
     logged "$pip" install -q -c "$lock" torch torchvision

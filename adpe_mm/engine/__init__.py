@@ -1,4 +1,11 @@
-from .hooks import AdversaryProjectionHook, CheckpointFitHook
+from .hooks import (
+    AdversaryProjectionHook,
+    CheckpointFitHook,
+    IterationSeedHook,
+    SafeCheckpointHook,
+    UnreadablePicturesHook,
+)
+from .loops import ExactEpochTrainLoop
 from .optim import AmpOptimWrapper, CosineAnnealingLR, LayerDecayOptimWrapperConstructor, LinearLR
 from .runner import AdPERunner
 
@@ -8,6 +15,10 @@ __all__ = [
     'AmpOptimWrapper',
     'CheckpointFitHook',
     'CosineAnnealingLR',
+    'ExactEpochTrainLoop',
+    'IterationSeedHook',
     'LayerDecayOptimWrapperConstructor',
     'LinearLR',
+    'SafeCheckpointHook',
+    'UnreadablePicturesHook',
 ]

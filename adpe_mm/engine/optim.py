@@ -22,7 +22,6 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from adpe_mm.models.layers.adversary import AdversarialPosition
 from adpe_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, PARAM_SCHEDULERS
 
-
 # FSDP puts it into the names of what it wraps.
 FSDP_PREFIX = '_fsdp_wrapped_module.'
 

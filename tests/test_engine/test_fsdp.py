@@ -78,4 +78,6 @@ def test_two_sharded_processes_equal_one_plain(tmp_path):
     assert decays == train(model, model)
     assert model.adversary.encoder[0].abs().max() == EPS  # the projection was at work
     for name, param in model.named_parameters():
-        torch.testing.assert_close(torch.from_numpy(weights[name]), param.data, atol=1e-5, rtol=1e-3)
+        torch.testing.assert_close(
+            torch.from_numpy(weights[name]), param.data, atol=1e-5, rtol=1e-3
+        )

@@ -26,7 +26,9 @@ def settings_of(model, wrapper):
     """Group of each parameter by name."""
     names = {id(param): name for name, param in model.named_parameters()}
     return {
-        names[id(param)]: group for group in wrapper.optimizer.param_groups for param in group['params']
+        names[id(param)]: group
+        for group in wrapper.optimizer.param_groups
+        for param in group['params']
     }
 
 
@@ -101,7 +103,9 @@ def test_accumulated_gradients_equal_one_large_batch():
     torch.testing.assert_close(*weights, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize('groups, moves', [('all', (1, 1)), ('descent', (1, 0)), ('ascent', (0, 1))])
+@pytest.mark.parametrize(
+    'groups, moves', [('all', (1, 1)), ('descent', (1, 0)), ('ascent', (0, 1))]
+)
 def test_schedules_of_one_kind_of_group(groups, moves):
     model = tiny_model('ape', 'coordinate')
     wrapper = build(model, dict(ascent=dict(lr=2e-3)))
@@ -139,7 +143,9 @@ def test_bfloat16_on_a_cpu_has_no_loss_scale():
     wrapper = build(model, type='adpe_mm.AmpOptimWrapper')
     assert isinstance(wrapper, AmpOptimWrapper)
     with wrapper.optim_context(model):
-        assert torch.get_autocast_dtype('cpu') == torch.bfloat16 and torch.is_autocast_enabled('cpu')
+        assert torch.get_autocast_dtype('cpu') == torch.bfloat16 and torch.is_autocast_enabled(
+            'cpu'
+        )
         loss = model.loss(torch.randn(2, 3, 16, 24))['loss']
     before = model.neck.predict.weight.clone()
     wrapper.update_params(loss)
@@ -176,7 +182,9 @@ def test_projection_hook_projects_after_each_step_and_logs():
     assert logged['train/adversary/size'] == pytest.approx(1e-4)
     assert logged['train/adversary/projected'] == 1
 
-    runner.optim_wrapper = type('Wrapper', (), dict(optimizer=torch.optim.AdamW(model.parameters())))
+    runner.optim_wrapper = type(
+        'Wrapper', (), dict(optimizer=torch.optim.AdamW(model.parameters()))
+    )
     with pytest.raises(ValueError, match='minimises over the adversary'):
         hook.before_train(runner)
 

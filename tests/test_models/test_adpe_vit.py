@@ -88,8 +88,10 @@ def test_unscaled_query_is_the_scaled_one_with_a_larger_table():
 
 def test_layer_depths():
     vit = tiny_vit(position='rpe', out_type='avg_featmap')
-    depth = {name: vit.get_layer_depth('backbone.' + name, 'backbone.') for name, _ in
-             vit.named_parameters()}
+    depth = {
+        name: vit.get_layer_depth('backbone.' + name, 'backbone.')
+        for name, _ in vit.named_parameters()
+    }
     assert depth['cls_token'] == depth['pos_embed'] == (0, 5)
     assert depth['patch_embed.projection.weight'] == (0, 5)
     assert depth['layers.0.attn.rpe.table'] == (1, 5)

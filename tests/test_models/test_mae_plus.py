@@ -146,8 +146,10 @@ def _half_batch(rank: int, store: str, variant: tuple, results: dict) -> None:
     wrapped = DistributedDataParallel(_Loss(model))
     loss = wrapped(images[half], noise[half])
     loss.backward()
-    results[rank] = loss.item(), {n: p.grad.numpy() for n, p in model.named_parameters()
-                                  if p.grad is not None}
+    results[rank] = (
+        loss.item(),
+        {n: p.grad.numpy() for n, p in model.named_parameters() if p.grad is not None},
+    )
     dist.destroy_process_group()
 
 

@@ -89,6 +89,8 @@ def test_sizes_are_read_off_the_arrays(tmp_path, position, mode):
 
 
 def test_missing_file_is_one_sentence(tmp_path):
-    run = subprocess.run([sys.executable, TOOL, tmp_path / 'no.npz'], capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, TOOL, tmp_path / 'no.npz'], capture_output=True, text=True
+    )
     assert run.returncode == 1
     assert 'there is no recording' in run.stdout and 'Traceback' not in run.stderr

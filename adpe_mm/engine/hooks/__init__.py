@@ -1,4 +1,13 @@
 from .adversary import AdversaryProjectionHook
+from .checkpoint import SafeCheckpointHook
 from .checkpoint_fit import CheckpointFitHook
+from .seed import IterationSeedHook
+from .unreadable import UnreadablePicturesHook
 
-__all__ = ['AdversaryProjectionHook', 'CheckpointFitHook']
+__all__ = [
+    'AdversaryProjectionHook',
+    'CheckpointFitHook',
+    'IterationSeedHook',
+    'SafeCheckpointHook',
+    'UnreadablePicturesHook',
+]

@@ -1,0 +1,160 @@
+"""Pictures from a folder or a list, without labels."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.dataset import BaseDataset
+from torch import Tensor
+
+from adpe_mm.registry import DATASETS
+
+from .samplers import SampleKey
+
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
+TRIES = 100  # pictures in place of an unreadable one, before giving up
+
+
+class UnreadablePicture(Exception):
+    """A file that is no picture, or a broken one."""
+
+
+@DATASETS.register_module()
+class Pictures(BaseDataset):
+    """All pictures below a folder, or those of a list.
+
+    Classes of ImageNet's folders, a flat folder and nested ones are alike: labels are not used.
+    Paths are kept in one buffer of bytes (by mmengine's `BaseDataset`), which worker processes
+    share, so that their memory does not grow with the number of pictures.
+
+    Args:
+        data_root: The folder.
+        ann_file: Text file with a path a line, relative to `data_root` (with `data_prefix`);
+            anything after a tab, or a label after the last space, is ignored. None takes all
+            pictures below the folder, in the order of their names.
+        data_prefix: ``dict(img_path=...)``, a part of the folder such as 'train'.
+        pipeline: Transforms, the first of which opens the picture.
+        **kwargs: As of mmengine's `BaseDataset`.
+
+    Raises:
+        FileNotFoundError: If there is no such folder or list, or no picture in it.
+    """
+
+    METAINFO = dict()
+
+    def __init__(
+        self,
+        data_root: str = '',
+        ann_file: str = '',
+        data_prefix: dict | None = None,
+        pipeline: list | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(
+            data_root=data_root,
+            ann_file=ann_file or '',
+            data_prefix=data_prefix or dict(img_path=''),
+            pipeline=pipeline or [],
+            **kwargs,
+        )
+
+    def load_data_list(self) -> list[dict]:
+        """Find the pictures; BaseDataset calls it."""
+        folder = Path(self.data_prefix['img_path'] or '.')
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"there is no folder '{folder}': set "
+                'train_dataloader.dataset.data_root (and data_prefix.img_path) to your pictures'
+            )
+        if self.ann_file:
+            paths = self._listed(folder)
+        else:
+            paths = sorted(
+                os.path.join(parent, name)
+                for parent, _, names in os.walk(folder, followlinks=True)
+                for name in names
+                if name.lower().endswith(EXTENSIONS) and not name.startswith('.')
+            )
+        if not paths:
+            raise FileNotFoundError(
+                f'there is no picture ({", ".join(EXTENSIONS)}) in '
+                f"'{self.ann_file or folder}': set train_dataloader.dataset.data_root to a folder "
+                'with pictures'
+            )
+        return [dict(img_path=path) for path in paths]
+
+    def _listed(self, folder: Path) -> list[str]:
+        if not Path(self.ann_file).is_file():
+            raise FileNotFoundError(
+                f"there is no list '{self.ann_file}': set train_dataloader.dataset.ann_file"
+            )
+        paths = []
+        for line in Path(self.ann_file).read_text(encoding='utf-8').splitlines():
+            path = line.split('\t')[0].strip()
+            # 'n01440764/x.JPEG 0' has a label; 'my picture.jpg' has a space in its name.
+            if not path.lower().endswith(EXTENSIONS):
+                path = path.rpartition(' ')[0].strip()
+            if path:
+                paths.append(os.path.join(folder, path))
+        return paths
+
+    def __getitem__(self, key: SampleKey | int) -> dict:
+        """One sample.
+
+        A picture that cannot be read is replaced by another, drawn from the sample's generator.
+
+        Args:
+            key: What to load; of a plain index, the randomness comes from torch's generator.
+
+        Returns:
+            What the pipeline makes of ``dict(img_path=..., rng=..., unreadable=[...])``.
+
+        Raises:
+            ValueError: If a hundred pictures in a row cannot be read.
+        """
+        self.full_init()
+        if isinstance(key, SampleKey):
+            index, rng = key.index, key.rng()
+        else:
+            index, rng = key, np.random.default_rng(int(torch.randint(2**62, ())))
+        unreadable: list[str] = []
+        for _ in range(TRIES):
+            results = self.get_data_info(index)
+            try:
+                return self.pipeline(dict(results, rng=rng, unreadable=unreadable))
+            except UnreadablePicture as error:
+                unreadable.append(f'{results["img_path"]} ({error})')
+                index = int(rng.integers(len(self)))
+        raise ValueError(
+            f'{TRIES} pictures in a row cannot be read, the last being {unreadable[-1]}: check '
+            'train_dataloader.dataset.data_root'
+        )
+
+
+def start_worker(worker_id: int) -> None:
+    """Let a worker process outlive the signals that stop a job (`worker_init_fn`).
+
+    They reach the whole group of processes, but the main process still needs its batches to end
+    the iteration and save a checkpoint. SIGTERM is also how Python ends its daemons, so it is
+    only put off: for 30 s, after which torchrun would kill everything anyway.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def collate_crops(samples: list[dict]) -> dict[str, Tensor | list[str]]:
+    """Stack samples to a batch.
+
+    Args:
+        samples: Of `PackCrops`: ``inputs`` (C, 3, h, w) uint8 and ``unreadable``.
+
+    Returns:
+        ``inputs`` (B, C, 3, h, w) uint8, and ``unreadable``, the paths of all samples.
+    """
+    return dict(
+        inputs=torch.stack([sample['inputs'] for sample in samples]),
+        unreadable=[path for sample in samples for path in sample['unreadable']],
+    )

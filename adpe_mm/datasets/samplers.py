@@ -1,0 +1,71 @@
+"""A sampler that makes all randomness of a sample a function of (seed, epoch, index).
+
+So a run does not depend on the number of workers, and continues exactly from any iteration.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from mmengine.dist import get_dist_info, sync_random_seed
+from torch.utils.data import Dataset, Sampler
+
+from adpe_mm.registry import DATA_SAMPLERS
+
+
+class SampleKey(NamedTuple):
+    """What a data set is asked for: the picture, and what its randomness depends on."""
+
+    index: int
+    epoch: int
+    seed: int
+
+    def rng(self) -> np.random.Generator:
+        """The generator of all random draws of this sample."""
+        return np.random.default_rng((self.seed, self.epoch, self.index))
+
+
+@DATA_SAMPLERS.register_module()
+class EpochSampler(Sampler[SampleKey]):
+    """Visits every sample once an epoch, split over the processes.
+
+    Args:
+        dataset: The data set; only its length counts.
+        shuffle: Whether each epoch has an order of its own.
+        seed: Seed of order and samples; drawn, and agreed on by all processes, if None.
+
+    Yields:
+        `SampleKey`s. All processes get equally many: the first ones of the epoch's order are
+        visited again to fill up.
+    """
+
+    def __init__(self, dataset: Dataset, shuffle: bool = True, seed: int | None = None) -> None:
+        self.rank, self.world_size = get_dist_info()
+        self.dataset = dataset
+        self.shuffle = shuffle
+        self.seed = sync_random_seed() if seed is None else seed
+        self.epoch = 0
+        self._skipped = 0
+
+    def __len__(self) -> int:
+        """Samples of this process in a whole epoch."""
+        return math.ceil(len(self.dataset) / self.world_size)
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        order = np.arange(len(self.dataset))
+        if self.shuffle:
+            order = np.random.default_rng((self.seed, self.epoch)).permutation(order)
+        order = np.resize(order, len(self) * self.world_size)  # repeats the first ones
+        mine = order[self.rank :: self.world_size][self._skipped :]
+        self._skipped = 0
+        for index in mine:
+            yield SampleKey(int(index), self.epoch, self.seed)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration visits."""
+        self.epoch = epoch
+
+    def skip(self, num_samples: int) -> None:
+        """Leave out the first samples of this process, in the next iteration only."""
+        self._skipped = num_samples

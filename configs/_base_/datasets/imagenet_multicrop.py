@@ -1,0 +1,25 @@
+"""ImageNet-1K (or any pictures below a folder): 4 crops of 112 px a picture.
+
+8 GPUs x 512 pictures = 4096 a step.
+"""
+
+train_dataloader = dict(
+    batch_size=512,
+    num_workers=10,
+    persistent_workers=True,
+    pin_memory=True,
+    drop_last=True,
+    sampler=dict(type='adpe_mm.EpochSampler', shuffle=True),
+    worker_init_fn=dict(type='adpe_mm.datasets.start_worker'),
+    collate_fn=dict(type='adpe_mm.datasets.collate_crops'),
+    dataset=dict(
+        type='adpe_mm.Pictures',
+        data_root='data/imagenet',
+        data_prefix=dict(img_path='train'),
+        pipeline=[
+            dict(type='adpe_mm.LoadPicture'),
+            dict(type='adpe_mm.MultiCrop', num_crops=4, size=112, scale=(0.08, 1.0)),
+            dict(type='adpe_mm.PackCrops'),
+        ],
+    ),
+)

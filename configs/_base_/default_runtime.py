@@ -1,0 +1,33 @@
+"""What every pretraining run shares: hooks, logs, checkpoints, seeds."""
+
+default_scope = 'mmpretrain'
+runner_type = 'adpe_mm.AdPERunner'
+
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='adpe_mm.SafeCheckpointHook', interval=10, max_keep_ckpts=3),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+)
+custom_hooks = [
+    dict(type='adpe_mm.IterationSeedHook'),
+    dict(type='adpe_mm.UnreadablePicturesHook', max_fraction=0.05),
+    dict(type='adpe_mm.AdversaryProjectionHook', interval=50),
+    dict(type='adpe_mm.CheckpointFitHook'),
+]
+
+env_cfg = dict(
+    cudnn_benchmark=True,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'),  # gloo where there is no GPU
+)
+visualizer = dict(
+    type='Visualizer',
+    vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')],
+)
+log_processor = dict(window_size=50)
+log_level = 'INFO'
+randomness = dict(seed=0)
+load_from = None
+resume = False

@@ -1,0 +1,60 @@
+"""MAE+ without an adversary on mini scenes: what `adpe_vit-ti_mini.py` is compared with.
+
+    python tools/dataset_converters/make_mini.py data/mini
+    tools/dist_train.sh configs/pretrain/maeplus_vit-ti_mini.py 2
+"""
+
+_base_ = [
+    '../_base_/models/maeplus_vit-b_rpe.py',
+    '../_base_/datasets/imagenet_multicrop.py',
+    '../_base_/schedules/adamw_400e.py',
+    '../_base_/default_runtime.py',
+]
+# 7 x 7 patches as in the full-size recipe, but of 8 px: a crop is 56 px.
+model = dict(
+    backbone=dict(arch='ti', img_size=56, patch_size=8, rpe_lookup='interpolate'),
+    neck=dict(embed_dims=96, num_layers=2, num_heads=3),
+)
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=1,
+    dataset=dict(
+        data_root='data/mini/imagenet',
+        pipeline=[
+            dict(type='adpe_mm.LoadPicture'),
+            dict(type='adpe_mm.MultiCrop', num_crops=4, size=56, scale=(0.08, 1.0)),
+            dict(type='adpe_mm.PackCrops'),
+        ],
+    ),
+)
+# 2 processes x 16 pictures. A small network on few pictures bears a larger lr than the recipe's.
+optim_wrapper = dict(optimizer=dict(lr=1e-3), paramwise_cfg=dict(ascent=dict(lr=1e-3)))
+auto_scale_lr = dict(base_batch_size=32)
+train_cfg = dict(max_epochs=10)
+param_scheduler = [
+    dict(
+        type='adpe_mm.LinearLR',
+        start_factor=1e-3,
+        by_epoch=True,
+        begin=0,
+        end=1,
+        convert_to_iter_based=True,
+    ),
+    dict(
+        type='adpe_mm.CosineAnnealingLR',
+        T_max=9,
+        eta_min=0.0,
+        by_epoch=True,
+        begin=1,
+        end=10,
+        convert_to_iter_based=True,
+    ),
+]
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=1))
+custom_hooks = [
+    dict(type='adpe_mm.IterationSeedHook'),
+    dict(type='adpe_mm.UnreadablePicturesHook', max_fraction=0.05),
+    dict(type='adpe_mm.AdversaryProjectionHook', interval=20),
+    dict(type='adpe_mm.CheckpointFitHook'),
+]
+log_processor = dict(window_size=20)
