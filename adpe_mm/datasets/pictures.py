@@ -1,12 +1,15 @@
 """Pictures from a folder or a list, without labels."""
 
+import logging
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
 from torch import Tensor
 
 from adpe_mm.registry import DATASETS
@@ -26,13 +29,14 @@ class Pictures(BaseDataset):
     """All pictures below a folder, or those of a list.
 
     Classes of ImageNet's folders, a flat folder and nested ones are alike: labels are not used.
+    Links are followed; hidden files and folders (a name that begins with a dot) are left out.
     Paths are kept in one buffer of bytes (by mmengine's `BaseDataset`), which worker processes
     share, so that their memory does not grow with the number of pictures.
 
     Args:
         data_root: The folder.
         ann_file: Text file with a path a line, relative to `data_root` (with `data_prefix`);
-            anything after a tab, or a label after the last space, is ignored. None takes all
+            anything after a tab, or a label after the last space, is ignored. Empty takes all
             pictures below the folder, in the order of their names.
         data_prefix: ``dict(img_path=...)``, a part of the folder such as 'train'.
         pipeline: Transforms, the first of which opens the picture.
@@ -68,15 +72,7 @@ class Pictures(BaseDataset):
                 f"there is no folder '{folder}': set "
                 'train_dataloader.dataset.data_root (and data_prefix.img_path) to your pictures'
             )
-        if self.ann_file:
-            paths = self._listed(folder)
-        else:
-            paths = sorted(
-                os.path.join(parent, name)
-                for parent, _, names in os.walk(folder, followlinks=True)
-                for name in names
-                if name.lower().endswith(EXTENSIONS) and not name.startswith('.')
-            )
+        paths = self._listed(folder) if self.ann_file else sorted(_walk(folder))
         if not paths:
             raise FileNotFoundError(
                 f'there is no picture ({", ".join(EXTENSIONS)}) in '
@@ -94,7 +90,7 @@ class Pictures(BaseDataset):
         for line in Path(self.ann_file).read_text(encoding='utf-8').splitlines():
             path = line.split('\t')[0].strip()
             # 'n01440764/x.JPEG 0' has a label; 'my picture.jpg' has a space in its name.
-            if not path.lower().endswith(EXTENSIONS):
+            if ' ' in path and not path.lower().endswith(EXTENSIONS):
                 path = path.rpartition(' ')[0].strip()
             if path:
                 paths.append(os.path.join(folder, path))
@@ -131,6 +127,26 @@ class Pictures(BaseDataset):
             f'{TRIES} pictures in a row cannot be read, the last being {unreadable[-1]}: check '
             'train_dataloader.dataset.data_root'
         )
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """Paths of all pictures below a folder; each real folder once, wherever links lead."""
+    seen = set()
+    for parent, folders, names in os.walk(folder, onerror=_warn, followlinks=True):
+        status = os.stat(parent)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        # In the order of names, or it would be chance by which of two ways a folder is found.
+        folders[:] = sorted(name for name in folders if not name.startswith('.'))
+        for name in names:
+            if name.lower().endswith(EXTENSIONS) and not name.startswith('.'):
+                yield os.path.join(parent, name)
+
+
+def _warn(error: OSError) -> None:
+    print_log(f'left out a folder: {error}', logger='current', level=logging.WARNING)
 
 
 def start_worker(worker_id: int) -> None:

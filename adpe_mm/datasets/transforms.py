@@ -43,7 +43,7 @@ class LoadPicture(BaseTransform):
         try:
             with Image.open(results['img_path']) as image:
                 results['img'] = to_rgb(image)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except Exception as error:  # Pillow lets a TypeError and others out of a broken header
             raise UnreadablePicture(error) from error
         return results
 

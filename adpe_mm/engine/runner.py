@@ -1,7 +1,9 @@
-"""A runner that scales lr by the real global batch."""
+"""A runner that scales lr by the real global batch, and runs several processes on a CPU."""
 
+from mmengine.device import get_device
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
+from torch import nn
 
 from adpe_mm.registry import RUNNERS
 
@@ -29,3 +31,13 @@ class AdPERunner(Runner):
             f'accumulated; lr scaled by {batch} / {base} to '
             + ' ... '.join(f'{rate:.4g}' for rate in {rates[0], rates[-1]})
         )
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Wrap for several processes; mmengine would give DDP a device number on a CPU too."""
+        if self.distributed and get_device() == 'cpu':
+            plain = dict(
+                broadcast_buffers=False,
+                find_unused_parameters=self.cfg.get('find_unused_parameters', False),
+            )
+            model_wrapper_cfg = dict(model_wrapper_cfg or plain, device_ids=None)
+        return super().wrap_model(model_wrapper_cfg, model)

@@ -1,7 +1,9 @@
 """What every command of `tools/` needs to start: processes, precision, readable errors."""
 
 import argparse
+import multiprocessing
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -60,6 +62,13 @@ def init_processes(launcher: str) -> None:
         torch.distributed.init_process_group('gloo')
 
 
+def end_workers() -> None:
+    """End the loader's processes now: they put off SIGTERM, and Python would wait for them."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error at their end
+    for worker in multiprocessing.active_children():
+        worker.kill()
+
+
 @contextmanager
 def one_sentence_errors(command: str) -> Iterator[None]:
     """Show a user's mistake as the sentence that this package raised, without a traceback.
@@ -70,13 +79,20 @@ def one_sentence_errors(command: str) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, ValueError, RuntimeError) as error:
+        end_workers()
         root: BaseException = error
         while root.__context__ is not None and type(root.__context__) is type(error):
             root = root.__context__
+        if 'DataLoader worker process' in str(error):
+            # Of a worker only the text of its traceback arrives; the message is its last line.
+            text = str(error)
+            if str(PACKAGE) in text.rpartition('File "')[2]:
+                sys.exit(f'{command}: {text.strip().splitlines()[-1].partition(": ")[2]}')
+            raise
         raised_in = Path(traceback.extract_tb(root.__traceback__)[-1].filename).resolve()
         if PACKAGE not in raised_in.parents:
             raise
         sys.exit(f'{command}: {root}')
-    finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+    # Not after an error: the other processes may never come to the same point.
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

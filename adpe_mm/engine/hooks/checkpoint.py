@@ -1,6 +1,5 @@
 """Checkpoints that survive being interrupted."""
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -12,6 +11,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from adpe_mm.registry import HOOKS
+from adpe_mm.utils.launch import end_workers
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -79,8 +79,7 @@ class SafeCheckpointHook(CheckpointHook):
             f'stopped by {self.stopped_by.name} after iteration {runner.iter + 1}; saved {path}; '
             'run the same command with --resume to continue'
         )
-        for worker in multiprocessing.active_children():
-            worker.kill()  # or Python would wait for them
+        end_workers()
         sys.exit(143)
 
     def after_train(self, runner: Runner) -> None:
