@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.stats import ks_2samp
+from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms import functional as TF
+
+from adpe_mm.datasets.transforms import LoadPicture, MultiCrop, resized_crop_boxes
+
+SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
+
+
+def picture(size=(50, 40), seed=0):
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8))
+    return small.resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize('size', [(375, 500), (500, 333), (40, 400)])
+def test_boxes_have_the_distribution_of_torchvision(size):
+    rng = np.random.default_rng(0)
+    ours = np.array(resized_crop_boxes(rng, size, 4000, SCALE, RATIO))
+    ours = np.stack([ours[:, 1], ours[:, 0], ours[:, 3] - ours[:, 1], ours[:, 2] - ours[:, 0]], 1)
+    image = torch.empty(3, *size)
+    theirs = np.array([RandomResizedCrop.get_params(image, SCALE, RATIO) for _ in range(4000)])
+    for axis in range(4):  # top, left, height, width
+        # 1 in 10,000 that equal distributions fail; the seeds are fixed.
+        assert ks_2samp(ours[:, axis], theirs[:, axis]).pvalue > 1e-4, axis
+    assert (ours[:, :2] >= 0).all()
+    assert (ours[:, 0] + ours[:, 2] <= size[0]).all() and (ours[:, 1] + ours[:, 3] <= size[1]).all()
+
+
+def test_crops_equal_torchvision_for_the_same_boxes():
+    image = picture((200, 150))
+    transform = MultiCrop(num_crops=6, size=(24, 32), flip_prob=0.0)
+    crops = transform(dict(img=image, rng=np.random.default_rng(3)))['crops']
+    rng = np.random.default_rng(3)
+    # The same draws: all boxes come first.
+    boxes = resized_crop_boxes(rng, (150, 200), 6, SCALE, RATIO)
+    for crop, (left, top, right, bottom) in zip(crops, boxes, strict=True):
+        expected = TF.resized_crop(
+            image, top, left, bottom - top, right - left, (24, 32), TF.InterpolationMode.BICUBIC
+        )
+        assert torch.equal(crop, TF.pil_to_tensor(expected))
+
+
+def test_flip():
+    image, seed = picture(), 5
+    plain, flipped = (
+        MultiCrop(1, 16, flip_prob=p)(dict(img=image, rng=np.random.default_rng(seed)))['crops']
+        for p in (0.0, 1.0)
+    )
+    assert torch.equal(flipped, plain.flip(-1)) and not torch.equal(flipped, plain)
+    rng = np.random.default_rng(0)
+    transform = MultiCrop(400, 4, scale=(1.0, 1.0), ratio=(1.25, 1.25))
+    crops = transform(dict(img=picture(), rng=rng))['crops']
+    share = sum(torch.equal(crop, crops[0]) for crop in crops) / 400
+    assert 0.4 < share < 0.6
+
+
+def load(path):
+    return LoadPicture()(dict(img_path=str(path)))['img']
+
+
+def test_colour_spaces(tmp_path):
+    rgb = picture()
+    for name, image, expected, tolerance in [
+        ('rgb.png', rgb, rgb, 0),
+        ('rgb.webp', rgb, rgb, 12),
+        ('grey.png', rgb.convert('L'), rgb.convert('L').convert('RGB'), 0),
+        ('grey.jpg', rgb.convert('L'), rgb.convert('L').convert('RGB'), 6),
+        ('cmyk.jpg', rgb.convert('CMYK'), rgb, 12),
+        ('palette.png', rgb.quantize(16), rgb.quantize(16).convert('RGB'), 0),
+        ('one-bit.png', rgb.convert('1'), rgb.convert('1').convert('RGB'), 0),
+        ('scan.tif', rgb, rgb, 0),
+        ('picture.bmp', rgb, rgb, 0),
+    ]:
+        image.save(tmp_path / name, quality=95)
+        loaded = load(tmp_path / name)
+        assert loaded.mode == 'RGB'
+        difference = np.abs(np.asarray(loaded, int) - np.asarray(expected, int))
+        assert np.percentile(difference, 95) <= tolerance, name
+
+
+def test_alpha_is_dropped(tmp_path):
+    rgba = picture().convert('RGBA')
+    rgba.putalpha(Image.linear_gradient('L').resize(rgba.size))
+    rgba.save(tmp_path / 'alpha.png')
+    assert np.array_equal(np.asarray(load(tmp_path / 'alpha.png')), np.asarray(picture()))
+
+
+def test_16_bits_keep_their_shades(tmp_path):
+    shades = np.linspace(0, 65535, 40 * 50).reshape(40, 50).astype(np.uint16)
+    Image.fromarray(shades).save(tmp_path / 'deep.png')
+    Image.fromarray(shades).save(tmp_path / 'deep.tif')
+    for name in ('deep.png', 'deep.tif'):
+        loaded = np.asarray(load(tmp_path / name), int)
+        assert np.abs(loaded - (shades // 257)[..., None]).max() <= 1, name
+
+
+@pytest.mark.parametrize(
+    'kwargs',
+    [
+        dict(num_crops=0),
+        dict(scale=(0.0, 1.0)),
+        dict(scale=(0.5, 0.2)),
+        dict(ratio=(2.0, 1.0)),
+        dict(flip_prob=1.5),
+    ],
+)
+def test_mistakes(kwargs):
+    with pytest.raises(ValueError, match='MultiCrop'):
+        MultiCrop(**kwargs)
