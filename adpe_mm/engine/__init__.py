@@ -2,6 +2,7 @@ from .hooks import (
     AdversaryProjectionHook,
     CheckpointFitHook,
     IterationSeedHook,
+    ReconstructionHook,
     SafeCheckpointHook,
     UnreadablePicturesHook,
 )
@@ -19,6 +20,7 @@ __all__ = [
     'IterationSeedHook',
     'LayerDecayOptimWrapperConstructor',
     'LinearLR',
+    'ReconstructionHook',
     'SafeCheckpointHook',
     'UnreadablePicturesHook',
 ]

@@ -73,8 +73,8 @@ def end_workers() -> None:
 def one_sentence_errors(command: str) -> Iterator[None]:
     """Show a user's mistake as the sentence that this package raised, without a traceback.
 
-    Only errors that were raised on purpose, by a `raise` in this package, are shortened; mmengine
-    wraps them in its own, so the first of the chain counts. All else keeps its traceback.
+    Only errors that were raised on purpose, by a `raise` in this package or in the command itself,
+    are shortened; mmengine wraps them in its own, so the first of the chain counts. All else keeps its traceback.
     """
     try:
         yield
@@ -90,7 +90,7 @@ def one_sentence_errors(command: str) -> Iterator[None]:
                 sys.exit(f'{command}: {text.strip().splitlines()[-1].partition(": ")[2]}')
             raise
         raised_in = Path(traceback.extract_tb(root.__traceback__)[-1].filename).resolve()
-        if PACKAGE not in raised_in.parents:
+        if PACKAGE not in raised_in.parents and raised_in != Path(sys.argv[0]).resolve():
             raise
         sys.exit(f'{command}: {root}')
     # Not after an error: the other processes may never come to the same point.

@@ -13,8 +13,9 @@ default_hooks = dict(
 custom_hooks = [
     dict(type='adpe_mm.IterationSeedHook'),
     dict(type='adpe_mm.UnreadablePicturesHook', max_fraction=0.05),
-    dict(type='adpe_mm.AdversaryProjectionHook', interval=50),
+    dict(type='adpe_mm.AdversaryProjectionHook', interval=10),
     dict(type='adpe_mm.CheckpointFitHook'),
+    dict(type='adpe_mm.ReconstructionHook', interval=10),
 ]
 
 env_cfg = dict(

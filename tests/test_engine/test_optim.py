@@ -178,7 +178,7 @@ def test_projection_hook_projects_after_each_step_and_logs():
     wrapper.update_params(loss)  # a step of 1e-3, ten times the radius
     assert model.adversary.ape.abs().max().item() == pytest.approx(1e-4)
     hook.after_train_iter(runner, 0)
-    assert logged['train/adversary/log10_grad_norm'] == pytest.approx(
+    assert logged['train/adversary/log10_gradient'] == pytest.approx(
         gradient.norm().log10().item(), abs=1e-5
     )
     assert logged['train/adversary/size'] == pytest.approx(1e-4)

@@ -15,8 +15,9 @@ class AdversaryProjectionHook(Hook):
     """Projects the adversary right after the optimiser's step, and logs what it does.
 
     Logged every `interval` iterations: 'adversary/size' and 'adversary/projected' (see
-    `AdversarialPosition.state`) and 'adversary/log10_grad_norm', of the L2 norm of the gradient over
-    all its parameters (it is small, and mmengine's log prints four decimals). Without an adversary (MAE+) the hook does nothing.
+    `AdversarialPosition.state`), and 'adversary/log10_gradient', the logarithm of the L2 norm of the
+    gradient over all its parameters: it is small, and mmengine's log prints four decimals. Without
+    an adversary (MAE+) the hook does nothing.
 
     Args:
         interval: Iterations between two entries; each reads three numbers off the device.
@@ -60,9 +61,7 @@ class AdversaryProjectionHook(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
         if self.adversary is None or self.grad_norm is None:
             return
-        state = dict(
-            self.adversary.state(), log10_grad_norm=self.grad_norm.clamp(min=1e-30).log10()
-        )
+        state = dict(self.adversary.state(), log10_gradient=self.grad_norm.clamp(min=1e-30).log10())
         for name, value in state.items():
             runner.message_hub.update_scalar(f'train/adversary/{name}', value)
         self.grad_norm = None
