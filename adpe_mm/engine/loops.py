@@ -1,6 +1,7 @@
 """An epoch-based loop that continues in the middle of an epoch."""
 
 import torch
+from mmengine.dist import get_world_size
 from mmengine.runner import EpochBasedTrainLoop
 
 from adpe_mm.registry import LOOPS
@@ -14,31 +15,70 @@ class ExactEpochTrainLoop(EpochBasedTrainLoop):
     and epochs drift apart. Here the sampler skips what was visited. It must have `skip`, as
     `EpochSampler` has.
 
+    Args:
+        *args: As of mmengine's loop.
+        **kwargs: As of mmengine's loop.
+
     Raises:
-        ValueError: If the number of iterations an epoch is another than before the stop, because
-            the global batch or the data changed: the schedule of lr would no longer fit.
+        ValueError: If the pictures do not fill one batch; or, when a run is resumed, if an epoch
+            has another number of iterations than before the stop, because the global batch or the
+            data changed: the schedule of lr would no longer fit.
     """
 
-    def run(self) -> torch.nn.Module:
-        """Train; continues where the checkpoint stopped."""
-        length = len(self.dataloader)
-        if length == 0:
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if len(self.dataloader) == 0:  # here, as the schedulers need a length before `run`
             raise ValueError(
                 f'the {len(self.dataloader.dataset)} pictures do not fill one batch: lower '
                 'train_dataloader.batch_size or the number of processes, or add pictures'
             )
-        hub = self.runner.message_hub
-        before = hub.get_info('epoch_length') if 'epoch_length' in hub.runtime_info else length
-        if self._iter and before != length:
-            raise ValueError(
-                f'the run had {before} iterations an epoch and now has {length}: resume with the '
-                'same pictures and global batch (processes x train_dataloader.batch_size), or '
-                'start anew from its weights with load_from'
-            )
-        hub.update_info('epoch_length', length)
+
+    def run(self) -> torch.nn.Module:
+        """Train; continues where the checkpoint stopped."""
+        self._resume_data()
         # A checkpoint of the last iteration of an epoch still counts that epoch as unfinished.
-        self._epoch = self._iter // length
-        return super().run()
+        self._epoch = self._iter // len(self.dataloader)
+        try:
+            return super().run()
+        finally:
+            # Persistent workers outlive a SIGTERM (see `start_worker`), which is how Python would
+            # end them at exit.
+            iterator = getattr(self.dataloader, '_iterator', None)
+            if iterator is not None:
+                iterator._shutdown_workers()
+                self.dataloader._iterator = None
+
+    def _resume_data(self) -> None:
+        """Visit pictures in the order of the interrupted run, and say what changed since."""
+        hub, sampler = self.runner.message_hub, self.dataloader.sampler
+        now = {
+            'iterations an epoch': len(self.dataloader),
+            'pictures': len(self.dataloader.dataset),
+            'processes': get_world_size(),
+            'pictures a process and iteration': self.dataloader.batch_size,
+            'sampler seed': getattr(sampler, 'seed', None),
+        }
+        before = hub.get_info('data_order', now) if self._iter else now
+        if before['iterations an epoch'] != now['iterations an epoch']:
+            raise ValueError(
+                f'the run had {before["iterations an epoch"]} iterations an epoch and now has '
+                f'{now["iterations an epoch"]}: resume with the same pictures and global batch '
+                '(processes x train_dataloader.batch_size), or start anew from its weights with '
+                'load_from'
+            )
+        if now['sampler seed'] is not None:
+            # Built before the checkpoint was read, and so with a seed that was drawn anew if the
+            # config sets none.
+            sampler.seed = now['sampler seed'] = before['sampler seed']
+        changes = [
+            f'{now[key]} {key} (were {before[key]})' for key in now if now[key] != before[key]
+        ]
+        if changes:
+            self.runner.logger.warning(
+                f'resumed at iteration {self._iter}, but not exactly as if never stopped: '
+                f'{", ".join(changes)}'
+            )
+        hub.update_info('data_order', now)
 
     def run_epoch(self) -> None:
         """Iterate the rest of one epoch."""
@@ -46,6 +86,12 @@ class ExactEpochTrainLoop(EpochBasedTrainLoop):
         self.runner.model.train()
         start = self._iter - self._epoch * len(self.dataloader)
         if start:
+            if not hasattr(self.dataloader.sampler, 'skip'):
+                raise ValueError(
+                    f'{type(self.dataloader.sampler).__name__} cannot continue in mid-epoch: use '
+                    "train_dataloader.sampler.type='adpe_mm.EpochSampler', or resume from a "
+                    'checkpoint of a whole epoch'
+                )
             self.dataloader.sampler.skip(start * self.dataloader.batch_size)
         for idx, data_batch in enumerate(self.dataloader, start):
             self.run_iter(idx, data_batch)

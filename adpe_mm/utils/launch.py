@@ -74,7 +74,8 @@ def one_sentence_errors(command: str) -> Iterator[None]:
     """Show a user's mistake as the sentence that this package raised, without a traceback.
 
     Only errors that were raised on purpose, by a `raise` in this package or in the command itself,
-    are shortened; mmengine wraps them in its own, so the first of the chain counts. All else keeps its traceback.
+    are shortened; mmengine wraps them in its own, so the first of the chain counts. All else
+    keeps its traceback.
     """
     try:
         yield

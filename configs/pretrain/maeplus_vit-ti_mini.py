@@ -24,8 +24,8 @@ model = dict(
         mask_ratio=0.75,
     ),
     neck=dict(embed_dims=96, num_layers=2, num_heads=3),
-    # Raw pixels: what was learnt of them shows within minutes. (A prediction of normalised pixels is
-    # only to be looked at with the true mean of each patch.)
+    # Raw pixels: what was learnt of them shows within minutes. (A prediction of normalised pixels
+    # can only be looked at with the true mean of each patch.)
     normalize_target=False,
 )
 train_dataloader = dict(

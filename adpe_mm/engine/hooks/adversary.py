@@ -15,9 +15,9 @@ class AdversaryProjectionHook(Hook):
     """Projects the adversary right after the optimiser's step, and logs what it does.
 
     Logged every `interval` iterations: 'adversary/size' and 'adversary/projected' (see
-    `AdversarialPosition.state`), and 'adversary/log10_gradient', the logarithm of the L2 norm of the
-    gradient over all its parameters: it is small, and mmengine's log prints four decimals. Without
-    an adversary (MAE+) the hook does nothing.
+    `AdversarialPosition.state`), and 'adversary/log10_gradient', the logarithm of the L2 norm of
+    the gradient over all its parameters: it is small, and mmengine's log prints four decimals.
+    Without an adversary (MAE+) the hook does nothing.
 
     Args:
         interval: Iterations between two entries; each reads three numbers off the device.

@@ -3,61 +3,59 @@
 import os
 import signal
 import sys
-import tempfile
-from pathlib import Path
 
-from mmengine.fileio import LocalBackend, register_backend
+from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import Runner
+from mmengine.runner import FlexibleRunner, Runner
 
+from adpe_mm.engine.checkpoint import AtomicLocalBackend, check_resumable
 from adpe_mm.registry import HOOKS
 from adpe_mm.utils.launch import end_workers
 
-
-class AtomicLocalBackend(LocalBackend):
-    """Local files that appear whole or not at all."""
-
-    def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes to a new file beside the target, then put it in its place."""
-        folder = Path(filepath).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, prefix='.', suffix='.tmp')
-        try:
-            with os.fdopen(handle, 'wb') as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, filepath)
-        except BaseException:
-            os.unlink(name)
-            raise
-
-
-register_backend('adpe_mm_atomic', AtomicLocalBackend, force=True)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """mmengine's `CheckpointHook` that writes whole files, and one more when the job is stopped.
+    """mmengine's `CheckpointHook`, but a run can be stopped at any moment and be resumed.
 
-    On SIGTERM (of Slurm and torchrun), SIGUSR1 (of ``srun --signal=USR1@120``) and the first
-    Ctrl-C, process 0 saves ``iter_N.pth`` at the end of the running iteration and exits with
-    status 143. The other processes go on meanwhile, because process 0 needs them to finish that
-    iteration; they end with it.
+    Files appear whole or not at all, and an old checkpoint is removed only after a newer one is
+    safe. On SIGTERM (of Slurm and torchrun), SIGUSR1 (of ``srun --signal=USR1@120``) and the first
+    Ctrl-C, process 0 saves ``stopped_iter_N.pth`` at the end of the running iteration, or of the
+    optimiser step that it belongs to, and exits with status 143. The other processes go on
+    meanwhile, because process 0 needs them to finish that iteration; they end with it. The next
+    regular checkpoint of the resumed run replaces that file.
+
+    With `FlexibleRunner` (FSDP) signals do what they always do: there all processes must save
+    together, and would have to agree on an iteration first.
 
     Args:
         **kwargs: As of mmengine's `CheckpointHook`.
+
+    Raises:
+        FileNotFoundError: If the checkpoint to resume from is gone.
+        ValueError: If it is not whole.
     """
 
     def __init__(self, **kwargs) -> None:
         super().__init__(**dict(dict(backend_args=dict(backend='adpe_mm_atomic')), **kwargs))
         self.stopped_by: signal.Signals | None = None
+        self._handlers: dict[signal.Signals, object] = {}  # those before ours
+
+    def before_run(self, runner: Runner) -> None:
+        """Look at the checkpoint that mmengine is about to resume from."""
+        if runner._resume and not isinstance(runner, FlexibleRunner):
+            check_resumable(runner.work_dir, runner._load_from)
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-            signal.signal(number, self._stop)
+        if not isinstance(runner, FlexibleRunner):
+            self._handlers = {number: signal.signal(number, self._stop) for number in SIGNALS}
+
+    def after_train(self, runner: Runner) -> None:
+        super().after_train(runner)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def _stop(self, number: int, frame) -> None:
         self.stopped_by = signal.Signals(number)
@@ -65,16 +63,16 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
-        if self.stopped_by is None:
-            return
+        if self.stopped_by is None or self.is_last_train_iter(runner):
+            return  # after the last iteration the run ends, and saves, by itself
+        if not runner.optim_wrapper.should_update():
+            return  # accumulated gradients are in no checkpoint
         if runner.rank != 0:
             # The next exchange fails when process 0 is gone, which is no news to anybody.
             sys.excepthook = lambda *_: None
             return
-        name = f'iter_{runner.iter + 1}.pth'
-        runner.save_checkpoint(self.out_dir, name, by_epoch=False, backend_args=self.backend_args)
-        path = os.path.join(self.out_dir, name)
-        Path(runner.work_dir, 'last_checkpoint').write_text(path)
+        meta = dict(epoch=runner.epoch, iter=runner.iter + 1)
+        path = self._save(runner, f'stopped_iter_{meta["iter"]}.pth', meta, by_epoch=False)
         runner.logger.warning(
             f'stopped by {self.stopped_by.name} after iteration {runner.iter + 1}; saved {path}; '
             'run the same command with --resume to continue'
@@ -82,8 +80,42 @@ class SafeCheckpointHook(CheckpointHook):
         end_workers()
         sys.exit(143)
 
-    def after_train(self, runner: Runner) -> None:
-        super().after_train(runner)
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        """What mmengine calls to save; there it removes old checkpoints first."""
+        outdated = []
+        if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
+            if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
+                outdated = [self.filename_tmpl.format(self.keep_ckpt_ids[0])]
+            self.keep_ckpt_ids.append(step)  # a full deque loses its first
+            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = self._save(runner, name, meta, self.by_epoch, outdated)
+
+    def _save(
+        self, runner: Runner, name: str, meta: dict, by_epoch: bool, outdated: list[str] = ()
+    ) -> str:
+        """Save, let ``last_checkpoint`` name the file, then remove what is outdated."""
+        hub = runner.message_hub
+        path = self.file_backend.join_path(self.out_dir, name)
+        hub.update_info('last_ckpt', path)
+        outdated = [*outdated, *hub.get_info('stopped_ckpt', [])]
+        hub.update_info('stopped_ckpt', [name] if name.startswith('stopped_') else [])
+        runner.save_checkpoint(
+            self.out_dir,
+            name,
+            self.file_client_args,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
+        if is_main_process():
+            pointer = os.path.join(runner.work_dir, 'last_checkpoint')
+            AtomicLocalBackend().put_text(path, pointer)
+            for old in outdated:
+                old = self.file_backend.join_path(self.out_dir, old)
+                if self.file_backend.isfile(old):
+                    self.file_backend.remove(old)
+        return path

@@ -12,6 +12,7 @@ class UnreadablePicturesHook(Hook):
     """Names each unreadable picture once in the log, and stops when there are too many.
 
     Process 0 names its own at once, and those of the other processes at the end of the epoch.
+    From the first failure on, the fraction is logged as 'unreadable'.
 
     Args:
         max_fraction: Largest fraction of failures among all pictures that were opened.
@@ -33,9 +34,11 @@ class UnreadablePicturesHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict = None) -> None:
         unreadable = data_batch.get('unreadable', [])
         self.opened += len(data_batch['inputs']) + len(unreadable)
+        self.failed += len(unreadable)
+        if self.failed:
+            runner.message_hub.update_scalar('train/unreadable', self.failed / self.opened)
         if not unreadable:
             return
-        self.failed += len(unreadable)
         self._name(runner, unreadable)
         enough = min(self.min_pictures, len(runner.train_dataloader.dataset))
         if self.opened >= enough and self.failed > self.max_fraction * self.opened:
