@@ -1,0 +1,255 @@
+"""Checkpoints are whole at any moment, and a signal leaves one to resume from."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from adpe_mm.engine.checkpoint import AtomicLocalBackend, check_resumable
+from tests.test_engine.toy import Stopped, assert_same, draw, final_state, make_runner, stop
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    return draw(tmp_path_factory.mktemp('data') / 'pictures')
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """Signals mean after a test what they meant before it."""
+    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGCHLD)
+    before = {number: signal.getsignal(number) for number in numbers}
+    hook = sys.excepthook
+    yield before
+    sys.excepthook = hook
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize('fails', ['fsync', 'replace'])
+def test_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch, fails):
+    path = tmp_path / 'new folder' / 'epoch_1.pth'
+    backend = AtomicLocalBackend()
+    backend.put(b'old', path)
+    seen = []
+
+    def killed(*args):
+        seen.extend(file.read_bytes() for file in path.parent.iterdir() if file != path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, fails, killed)
+    with pytest.raises(KeyboardInterrupt):
+        backend.put(b'new one', path)
+    assert seen == [b'new one']  # it was whole before it was to get its name
+    assert path.read_bytes() == b'old'
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_write_replaces_and_keeps_the_usual_permissions(tmp_path):
+    backend = AtomicLocalBackend()
+    (tmp_path / 'plain').touch()
+    (tmp_path / '.a.tmp').write_bytes(b'left by a process that was killed')
+    backend.put(b'1', tmp_path / 'a')
+    backend.put_text('zwei', tmp_path / 'a')
+    assert (tmp_path / 'a').read_text() == 'zwei'
+    assert {file.name for file in tmp_path.iterdir()} == {'a', 'plain'}
+    assert (tmp_path / 'a').stat().st_mode == (tmp_path / 'plain').stat().st_mode
+
+
+def test_old_checkpoint_goes_only_when_the_new_one_is_safe(tmp_path, pictures, monkeypatch):
+    moments = []
+
+    def look(real):
+        def wrapper(*args):
+            pointer = tmp_path / 'last_checkpoint'
+            if pointer.exists():
+                check_resumable(tmp_path)  # raises if there is nothing whole
+                moments.append(Path(pointer.read_text()).name)
+            return real(*args)
+
+        return wrapper
+
+    for name in ('fsync', 'replace', 'remove'):
+        monkeypatch.setattr(os, name, look(getattr(os, name)))
+    options = {'default_hooks.checkpoint.max_keep_ckpts': 1}
+    make_runner(tmp_path, pictures, options=options).train()
+    # Even with one checkpoint kept, the newest that is named was whole at each of these moments.
+    assert list(dict.fromkeys(moments)) == [f'iter_{i}.pth' for i in range(1, 11)]
+    assert [file.name for file in tmp_path.glob('*.pth')] == ['iter_10.pth']
+    assert not list(tmp_path.glob('.*'))
+
+
+def test_kept_are_the_newest_also_over_a_stop(tmp_path, pictures):
+    options = {'default_hooks.checkpoint.max_keep_ckpts': 3}
+    with pytest.raises(Stopped):
+        make_runner(tmp_path, pictures, {5: stop}, options=options).train()
+    assert sorted(file.name for file in tmp_path.glob('*.pth')) == [
+        f'iter_{i}.pth' for i in (3, 4, 5)
+    ]
+    make_runner(tmp_path, pictures, options=dict(options, resume=True)).train()
+    assert {file.name for file in tmp_path.glob('*.pth')} == {f'iter_{i}.pth' for i in (8, 9, 10)}
+
+
+def test_nothing_to_resume_from_is_no_error(tmp_path):
+    check_resumable(tmp_path)
+
+
+def test_missing_and_broken_checkpoints_are_named(tmp_path, pictures):
+    with pytest.raises(Stopped):
+        make_runner(tmp_path, pictures, {3: stop}).train()
+    newest = tmp_path / 'iter_3.pth'
+    whole = newest.read_bytes()
+    for content in (whole[:-1000], whole[: len(whole) // 2], b''):
+        newest.write_bytes(content)
+        with pytest.raises(ValueError, match=r'iter_3\.pth.* not whole: name another.*--resume'):
+            make_runner(tmp_path, pictures, options=dict(resume=True)).train()
+    newest.unlink()
+    with pytest.raises(FileNotFoundError, match=r'iter_3\.pth.* is gone: name another.*--resume'):
+        make_runner(tmp_path, pictures, options=dict(resume=True)).train()
+    with pytest.raises(FileNotFoundError, match=r"'nowhere\.pth', is gone"):
+        check_resumable(tmp_path, 'nowhere.pth')
+    check_resumable(tmp_path, 's3://bucket/remote.pth')
+    # The older one is whole, as the message proposes.
+    second = make_runner(
+        tmp_path, pictures, options=dict(resume=True, load_from=str(tmp_path / 'iter_2.pth'))
+    )
+    second.train()
+    assert list(second.record.losses) == list(range(3, 11))
+
+
+def send(*numbers):
+    return lambda: [os.kill(os.getpid(), number) for number in numbers]
+
+
+def by_epoch(**more):
+    return {'default_hooks.checkpoint.by_epoch': True, **more}
+
+
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGUSR1', 'SIGINT'])
+def test_signal_saves_and_the_run_resumes_exactly(tmp_path, pictures, handlers, name):
+    whole = make_runner(tmp_path / 'whole', pictures, options=by_epoch())
+    whole.train()
+    assert {number: signal.getsignal(number) for number in handlers} == handlers
+
+    work_dir = tmp_path / 'stopped'
+    # `Record` runs after the checkpoint hook: the signal finds iteration 3 running.
+    first = make_runner(work_dir, pictures, {2: send(getattr(signal, name))}, options=by_epoch())
+    with pytest.raises(SystemExit) as stopped:
+        first.train()
+    assert stopped.value.code == 143
+    path = work_dir / 'stopped_iter_3.pth'
+    assert (work_dir / 'last_checkpoint').read_text() == str(path)
+    log = next(work_dir.glob('*/*.log')).read_text()
+    assert re.search(f'stopped by {name} after iteration 3; saved {path}; .*--resume', log)
+
+    second = make_runner(work_dir, pictures, options=by_epoch(resume=True))
+    second.train()
+    assert list(second.record.losses) == list(range(4, 11))
+    assert_same(final_state(second), final_state(whole))
+    assert {file.name for file in work_dir.glob('*.pth')} == {'epoch_1.pth', 'epoch_2.pth'}
+
+
+def test_stopped_twice_leaves_one_file(tmp_path, pictures):
+    for at in (1, 3):
+        with pytest.raises(SystemExit):
+            make_runner(
+                tmp_path, pictures, {at: send(signal.SIGTERM)}, options=by_epoch(resume=True)
+            ).train()
+    assert [file.name for file in tmp_path.glob('*.pth')] == ['stopped_iter_4.pth']
+
+
+def test_second_ctrl_c_is_final(tmp_path, pictures):
+    runner = make_runner(tmp_path, pictures, {2: send(signal.SIGINT, signal.SIGINT)})
+    with pytest.raises(KeyboardInterrupt):
+        runner.train()
+
+
+def test_stop_waits_for_the_step_that_gradients_are_collected_for(tmp_path, pictures):
+    options = by_epoch(**{'optim_wrapper.accumulative_counts': 3})
+    runner = make_runner(tmp_path, pictures, {3: send(signal.SIGTERM)}, options=options)
+    with pytest.raises(SystemExit):
+        runner.train()
+    assert list(runner.record.losses) == [1, 2, 3, 4, 5]  # `Record` comes after the exit at 6
+    assert (tmp_path / 'stopped_iter_6.pth').exists()
+
+
+def test_signal_in_the_last_iteration_lets_the_run_end(tmp_path, pictures):
+    runner = make_runner(tmp_path, pictures, {9: send(signal.SIGTERM)}, options=by_epoch())
+    runner.train()
+    assert (tmp_path / 'epoch_2.pth').exists()
+    assert not list(tmp_path.glob('stopped*'))
+
+
+COMMAND = [
+    'configs/pretrain/adpe_vit-ti_mini.py',
+    '--cfg-options',
+    'train_dataloader.dataset.data_prefix.img_path=',
+    'train_dataloader.batch_size=2',
+    'train_cfg.max_epochs=2',
+    'default_hooks.logger.interval=1',
+    'default_hooks.checkpoint.by_epoch=True',
+    'randomness.seed=0',
+]
+
+
+def command(processes, work_dir, pictures, *options):
+    launch = [sys.executable]
+    if processes > 1:
+        launch += ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}']
+        launch += ['--master_port=0', '--rdzv_backend=c10d', '--rdzv_endpoint=localhost:0']
+    launch += ['tools/train.py', *COMMAND, f'train_dataloader.dataset.data_root={pictures}']
+    launch += ['--work-dir', str(work_dir), *options]
+    return launch + (['--launcher', 'pytorch'] if processes > 1 else [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('processes', [1, 2])
+def test_stopped_job_resumes_exactly(tmp_path, pictures, processes):
+    """The real command with loader processes: SIGTERM in mid-epoch, then --resume."""
+    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
+
+    def start(work_dir, *options):
+        return subprocess.Popen(
+            command(processes, work_dir, pictures, *options),
+            cwd=ROOT,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    job = start(tmp_path / 'whole')
+    output = job.communicate(timeout=240)[0]
+    assert job.returncode == 0, output
+
+    job = start(tmp_path / 'stopped')
+    output = ''
+    for line in job.stdout:
+        output += line
+        if re.search(r'Epoch\(train\) +\[1\]\[ *2/', line):
+            job.terminate()
+            sent = time.monotonic()
+    code = job.wait(timeout=60)
+    assert time.monotonic() - sent < 45
+    assert code == (143 if processes == 1 else 1), output  # torchrun has a code of its own
+    assert 'Traceback' not in output.split('stopped by SIGTERM')[1] or processes > 1, output
+    newest = Path((tmp_path / 'stopped' / 'last_checkpoint').read_text())
+    assert newest.name.startswith('stopped_iter_'), output
+
+    job = start(tmp_path / 'stopped', '--resume')
+    output = job.communicate(timeout=240)[0]
+    assert job.returncode == 0, output
+    whole, resumed = (
+        torch.load(tmp_path / name / 'epoch_2.pth', weights_only=False)
+        for name in ('whole', 'stopped')
+    )
+    assert_same(whole['state_dict'], resumed['state_dict'])
+    assert_same(whole['optimizer']['state'], resumed['optimizer']['state'])
