@@ -43,7 +43,7 @@ train_dataloader = dict(
 # 2 processes x 4 pictures. A small network on few pictures bears a larger lr than the recipe's.
 optim_wrapper = dict(optimizer=dict(lr=1e-3), paramwise_cfg=dict(ascent=dict(lr=1e-3)))
 auto_scale_lr = dict(base_batch_size=8)
-train_cfg = dict(max_epochs=12)
+train_cfg = dict(max_epochs=10)
 param_scheduler = [
     dict(
         type='adpe_mm.LinearLR',
@@ -55,11 +55,11 @@ param_scheduler = [
     ),
     dict(
         type='adpe_mm.CosineAnnealingLR',
-        T_max=11,
+        T_max=9,
         eta_min=0.0,
         by_epoch=True,
         begin=1,
-        end=12,
+        end=10,
         convert_to_iter_based=True,
     ),
 ]
