@@ -17,8 +17,9 @@ processes=$(python -c 'import torch; print(min(torch.cuda.device_count(), 2) or 
 PORT=${PORT:-$(python -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')}
 export PORT
 
+# Replaces the (sub)shell that calls it, so that a signal reaches the launcher.
 train() {
-    tools/dist_train.sh "$config" "$processes" --work-dir "$work_dir" "$@" \
+    exec tools/dist_train.sh "$config" "$processes" --work-dir "$work_dir" "$@" \
         --cfg-options train_dataloader.dataset.data_root="$data/imagenet"
 }
 show() { grep --line-buffered -E 'Epoch\(train\)|stopped by|resumed|Error|train: ' || true; }
@@ -42,7 +43,10 @@ kill -TERM "$job" # as a batch system does
 wait "$job" || true
 
 say '3/4 the same command with --resume'
-train --resume > >(tee -a "$log" | show) 2>&1
+(train --resume > >(tee -a "$log" | show) 2>&1) || {
+    echo "demo: the resumed run failed, see $log" >&2
+    exit 1
+}
 
 say '4/4 curves and reconstructions'
 checkpoint=$(cat "$work_dir/last_checkpoint")
