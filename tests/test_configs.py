@@ -71,7 +71,7 @@ def test_docstring_says_what_it_is_how_it_runs_and_what_to_expect(path):
     text = path.read_text()
     doc = text.split('"""')[1]
     assert f'configs/pretrain/{path.name}' in doc
-    assert 'not run' in doc or 'measured' in doc
+    assert 'not run' in doc or 'Measured' in doc
 
 
 @pytest.mark.parametrize(
