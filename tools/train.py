@@ -7,6 +7,7 @@ tools/dist_train.sh configs/pretrain/adpe_vit-b_1600e.py 8
 
 import argparse
 
+import torch
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -50,6 +51,10 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
     if args.amp and not cfg.optim_wrapper.get('type', 'OptimWrapper').endswith('AmpOptimWrapper'):
         cfg.optim_wrapper.type = 'adpe_mm.AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('dtype', 'bfloat16')
+    if not torch.cuda.is_available():
+        for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+            if cfg.get(name):
+                cfg[name].pin_memory = False  # torch warns of it where there is no GPU
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ValueError(

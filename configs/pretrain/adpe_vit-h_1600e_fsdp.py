@@ -6,11 +6,12 @@
 32 GPUs x 128 images = 4096. The adversary's parameters are sharded too, which is why its
 projection must be per element: 'linf'. Checkpoints are whole, and load into the other configs.
 
-No published result; here: not run. (One step of a small network in this layout, on a CPU, is
-part of the tests.)
+No published result; here: not run. Rehearsed with two CPU processes, a few iterations, by
+    --cfg-options strategy.model_wrapper.device_id=cpu model.backbone.arch=ti
 """
 
 _base_ = './adpe_vit-h_1600e.py'
+train_dataloader = dict(batch_size=128)
 optim_wrapper = dict(accumulative_counts=1)
 runner_type = 'FlexibleRunner'
 strategy = dict(

@@ -2,12 +2,12 @@
 
     tools/dist_train.sh configs/pretrain/adpe_vit-l_1600e.py 8
 
-Half the batch a GPU of ViT-B, two steps accumulated: 8 GPUs x 256 x 2 = 4096 images.
+8 GPUs x 128 x 4 accumulated = 4096 images.
 
 ImageNet top-1 after fine-tuning: 86.3 (official README); here: not run.
 """
 
 _base_ = './adpe_vit-b_1600e.py'
 model = dict(backbone=dict(arch='l'))
-train_dataloader = dict(batch_size=256)
-optim_wrapper = dict(accumulative_counts=2)
+train_dataloader = dict(batch_size=128)
+optim_wrapper = dict(accumulative_counts=4)

@@ -43,7 +43,11 @@ train_dataloader = dict(
     ),
 )
 # 2 processes x 4 pictures. A small network on few pictures bears a larger lr than the recipe's.
-optim_wrapper = dict(optimizer=dict(lr=1e-3), paramwise_cfg=dict(ascent=dict(lr=1e-3)))
+optim_wrapper = dict(
+    accumulative_counts=1,
+    optimizer=dict(lr=1e-3),
+    paramwise_cfg=dict(ascent=dict(lr=1e-3)),
+)
 auto_scale_lr = dict(base_batch_size=8)
 train_cfg = dict(max_epochs=10)
 param_scheduler = [

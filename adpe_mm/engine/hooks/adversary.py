@@ -1,6 +1,7 @@
 """Projection of the adversary after each step, and its state in the log."""
 
 import torch
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -36,7 +37,8 @@ class AdversaryProjectionHook(Hook):
         self.adversary: AdversarialPosition | None = getattr(model, 'adversary', None)
         if self.adversary is None:
             return
-        if isinstance(runner.model, FullyShardedDataParallel) and self.adversary.norm == 'l2':
+        self.sharded = isinstance(runner.model, FullyShardedDataParallel)
+        if self.sharded and self.adversary.norm == 'l2':
             raise ValueError(
                 "under FSDP a process holds parts of the adversary's tensors: use "
                 "adversary.norm='linf', whose projection is per element"
@@ -57,11 +59,24 @@ class AdversaryProjectionHook(Hook):
         if self.every_n_train_iters(runner, self.interval):
             grads = [param.grad for param in self.adversary.parameters() if param.grad is not None]
             self.grad_norm = torch.nn.utils.get_total_norm(grads)
+            if self.sharded:
+                square = self.grad_norm.square()
+                all_reduce(square, 'sum')
+                self.grad_norm = square.sqrt()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
         if self.adversary is None or self.grad_norm is None:
             return
-        state = dict(self.adversary.state(), log10_gradient=self.grad_norm.clamp(min=1e-30).log10())
+        state = dict(self._state(), log10_gradient=self.grad_norm.clamp(min=1e-30).log10())
         for name, value in state.items():
             runner.message_hub.update_scalar(f'train/adversary/{name}', value)
         self.grad_norm = None
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        if not self.sharded:
+            return self.adversary.state()
+        # Each process holds some elements: of the L-infinity norm the largest counts.
+        held = [param.detach().abs().max() for param in self.adversary.parameters() if len(param)]
+        largest = torch.stack(held).max() if held else self.grad_norm.new_zeros(())
+        all_reduce(largest, 'max')
+        return {'size': largest}

@@ -142,11 +142,7 @@ class AdversarialPosition(BaseModule):
             tensors that lie on the border of their ball (absent without a projection).
         """
         order = torch.inf if self.norm == 'linf' else 2
-        # Under FSDP a process may hold no element of a tensor.
-        held = [param for param in self.parameters() if param.numel()]
-        if not held:
-            return {}
-        sizes = torch.stack([torch.linalg.vector_norm(param, order) for param in held])
+        sizes = torch.stack([torch.linalg.vector_norm(p, order) for p in self.parameters()])
         state = {'size': sizes.max()}
         if self.norm is not None:
             state['projected'] = (sizes >= self.eps * (1 - 1e-6)).float().mean()

@@ -1,10 +1,10 @@
 """ImageNet-1K (or any pictures below a folder): 4 crops of 112 px a picture.
 
-8 GPUs x 512 pictures = 4096 a step.
+256 pictures a GPU; with 8 GPUs and 2 accumulated iterations 4096 a step.
 """
 
 train_dataloader = dict(
-    batch_size=512,
+    batch_size=256,
     num_workers=10,
     persistent_workers=True,
     pin_memory=True,

@@ -10,6 +10,7 @@ optim_wrapper = dict(
         weight_decay=0.05,
         fused=True,
     ),
+    accumulative_counts=2,  # 8 GPUs x 256 x 2 = 4096
     constructor='adpe_mm.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(ascent=dict(lr=2.4e-3)),
 )
