@@ -1,0 +1,72 @@
+"""The shell launchers, with stand-ins for python and srun that print what they are given."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+    for name in ('python', 'srun'):
+        script = tmp_path / name
+        script.write_text('#!/bin/sh\nprintf "%s\\n" "$0" "$PYTHONPATH" "$@"\n')
+        script.chmod(0o755)
+    return tmp_path
+
+
+def run(script, *arguments, stand_in, **environment):
+    env = {k: v for k, v in os.environ.items() if k not in ('NNODES', 'PORT', 'GPUS', 'PYTHONPATH')}
+    env |= dict(PATH=f'{stand_in}:{env["PATH"]}', **environment)
+    return subprocess.run(
+        ['bash', ROOT / 'tools' / script, *arguments], capture_output=True, text=True, env=env
+    )
+
+
+def test_dist_train_on_one_machine(stand_in):
+    done = run('dist_train.sh', 'c.py', '8', '--resume', '--work-dir', 'a b', stand_in=stand_in)
+    lines = done.stdout.splitlines()
+    assert lines[1] == str(ROOT)
+    assert lines[2:] == [
+        '-m', 'torch.distributed.run', '--nnodes=1', '--node_rank=0', '--master_addr=127.0.0.1',
+        '--master_port=29500', '--nproc_per_node=8', str(ROOT / 'tools' / 'train.py'),
+        'c.py', '--launcher', 'pytorch', '--resume', '--work-dir', 'a b',
+    ]  # fmt: skip
+
+
+def test_dist_train_on_several_machines(stand_in):
+    done = run(
+        'dist_train.sh', 'c.py', '4',
+        stand_in=stand_in, NNODES='3', NODE_RANK='2', MASTER_ADDR='node0', PORT='1234',
+    )  # fmt: skip
+    assert {
+        '--nnodes=3', '--node_rank=2', '--master_addr=node0', '--master_port=1234',
+        '--nproc_per_node=4',
+    } <= set(done.stdout.splitlines())  # fmt: skip
+
+
+@pytest.mark.parametrize('gpus, a_node', [('4', '4'), ('32', '8')])
+def test_slurm_train(stand_in, gpus, a_node):
+    done = run(
+        'slurm_train.sh', 'part', 'job', 'c.py', 'work', '--resume',
+        stand_in=stand_in, GPUS=gpus, SRUN_ARGS='--signal=USR1@120 --time=1:00',
+    )  # fmt: skip
+    lines = done.stdout.splitlines()
+    assert lines[0].endswith('/srun')
+    assert {
+        '--partition=part', '--job-name=job', f'--gres=gpu:{a_node}', f'--ntasks={gpus}',
+        f'--ntasks-per-node={a_node}', '--signal=USR1@120', '--time=1:00',
+    } <= set(lines)  # fmt: skip
+    assert lines[-8:] == [
+        '-u', str(ROOT / 'tools' / 'train.py'), 'c.py', '--work-dir', 'work', '--launcher',
+        'slurm', '--resume',
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize('script', ['dist_train.sh', 'slurm_train.sh'])
+def test_without_arguments_they_say_how(stand_in, script):
+    done = run(script, stand_in=stand_in)
+    assert done.returncode == 2 and done.stderr.startswith('usage:')
