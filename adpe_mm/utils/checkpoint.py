@@ -1,9 +1,45 @@
-"""Checks of checkpoints before they are loaded."""
+"""Reading checkpoints, and making sure that they fit."""
 
+import argparse
 import re
 from collections.abc import Iterable
+from pathlib import Path
+from pickle import UnpicklingError
 
+import torch
+from mmengine.runner.checkpoint import get_torch_safe_globals
 from torch import Tensor, nn
+
+
+def load_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read the weights of a checkpoint, ours or another's, without running any code in it.
+
+    Args:
+        path: A file of `torch.save`: ``{'model': state_dict, ...}``, ``{'state_dict': ...}`` or
+            the state dict itself.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read as weights only, or holds no weights.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no checkpoint '{path}'")
+    try:
+        # MAE's and AdPE's scripts save their argparse.Namespace beside the weights, mmengine
+        # its message hub.
+        with torch.serialization.safe_globals([argparse.Namespace, *get_torch_safe_globals()]):
+            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"'{path}' cannot be read as weights only ({str(error).splitlines()[0]}): if you "
+            "trust it, save {'model': state_dict} alone with torch.save and convert that"
+        ) from None
+    for key in ('model', 'state_dict'):
+        if isinstance(checkpoint, dict) and isinstance(checkpoint.get(key), dict):
+            checkpoint = checkpoint[key]
+    if not isinstance(checkpoint, dict) or not any(torch.is_tensor(v) for v in checkpoint.values()):
+        raise ValueError(f"'{path}' holds no state dict under 'model' or 'state_dict'")
+    return {name.removeprefix('module.'): value for name, value in checkpoint.items()}
 
 
 def check_fits(

@@ -4,12 +4,9 @@ A converter maps the state dict of a pretraining network to that of `MAEPlus`. I
 silently: what was mapped, what was dropped and why, and what is left is all in its `Report`.
 """
 
-import argparse
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from torch import Tensor
@@ -41,36 +38,6 @@ _RULES = [
     (r'decoder_blocks\.(\d+)\.attn\.rpe_k\.adv_(?:shift|token)', r'adversary.decoder.\1'),
 ]
 _CONSTANTS = (r'decoder_pos_embed', r'(?:decoder_)?blocks\.\d+\.attn\.rpe_k\.no_shift')
-
-
-def load_official(path: str | Path) -> dict[str, Tensor]:
-    """Read the weights of a foreign checkpoint, without running any code in it.
-
-    Args:
-        path: A file of `torch.save`: ``{'model': state_dict, ...}``, ``{'state_dict': ...}`` or
-            the state dict itself.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read as weights only, or holds no weights.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no checkpoint '{path}'")
-    try:
-        # The official training scripts save their argparse.Namespace beside the weights.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"'{path}' cannot be read as weights only ({str(error).splitlines()[0]}): if you "
-            "trust it, save {'model': state_dict} alone with torch.save and convert that"
-        ) from None
-    for key in ('model', 'state_dict'):
-        if isinstance(checkpoint, dict) and isinstance(checkpoint.get(key), dict):
-            checkpoint = checkpoint[key]
-    if not isinstance(checkpoint, dict) or not any(torch.is_tensor(v) for v in checkpoint.values()):
-        raise ValueError(f"'{path}' holds no state dict under 'model' or 'state_dict'")
-    return {name.removeprefix('module.'): value for name, value in checkpoint.items()}
 
 
 @dataclass

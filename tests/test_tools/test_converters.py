@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from adpe_mm.models import AdPEViT, MAEPlus
-from adpe_mm.utils.official import convert, infer_config, load_official
+from adpe_mm.utils.checkpoint import load_weights
+from adpe_mm.utils.official import convert, infer_config
 
 DATA = Path(__file__).parents[1] / 'data' / 'reference'
 TOOLS = Path(__file__).parents[2] / 'tools' / 'model_converters'
@@ -94,10 +95,10 @@ def test_mae_encoder_loads_into_the_backbone(tmp_path):
 
 def test_unreadable_checkpoints(tmp_path):
     with pytest.raises(FileNotFoundError, match='no checkpoint'):
-        load_official(tmp_path / 'none.pth')
+        load_weights(tmp_path / 'none.pth')
     torch.save(dict(model=dict(a=torch.zeros(1)), hook=print), tmp_path / 'code.pth')
     with pytest.raises(ValueError, match='weights only'):
-        load_official(tmp_path / 'code.pth')
+        load_weights(tmp_path / 'code.pth')
     torch.save(dict(epoch=1), tmp_path / 'empty.pth')
     with pytest.raises(ValueError, match='no state dict'):
-        load_official(tmp_path / 'empty.pth')
+        load_weights(tmp_path / 'empty.pth')

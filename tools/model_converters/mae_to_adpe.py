@@ -15,8 +15,8 @@ import sys
 import torch
 
 from adpe_mm.models import AdPEViT
-from adpe_mm.utils.checkpoint import check_fits
-from adpe_mm.utils.official import convert, load_official
+from adpe_mm.utils.checkpoint import check_fits, load_weights
+from adpe_mm.utils.official import convert
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument('src', help="MAE checkpoint, {'model': state_dict}")
     parser.add_argument('dst', help='file to write')
     args = parser.parse_args()
-    official = load_official(args.src)
+    official = load_weights(args.src)
     encoder = {
         name: value
         for name, value in official.items()

@@ -15,8 +15,8 @@ import sys
 import torch
 
 from adpe_mm.registry import MODELS
-from adpe_mm.utils.checkpoint import check_fits
-from adpe_mm.utils.official import convert, infer_config, load_official
+from adpe_mm.utils.checkpoint import check_fits, load_weights
+from adpe_mm.utils.official import convert, infer_config
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
         help='whole names that may be left over (official names) or missing (our names)',
     )
     args = parser.parse_args()
-    weights, report = convert(load_official(args.src))
+    weights, report = convert(load_weights(args.src))
     print(report)
     report.check(args.allow)
     with torch.device('meta'):

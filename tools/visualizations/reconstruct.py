@@ -16,14 +16,13 @@ import numpy as np
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
-from mmengine.runner.checkpoint import _load_checkpoint
 from PIL import Image, ImageOps
 
 from adpe_mm.datasets import LoadPicture, Pictures, UnreadablePicture
 from adpe_mm.datasets.pictures import EXTENSIONS
 from adpe_mm.models import MAEPlus
 from adpe_mm.registry import MODELS
-from adpe_mm.utils.checkpoint import check_fits
+from adpe_mm.utils.checkpoint import check_fits, load_weights
 from adpe_mm.utils.launch import one_sentence_errors
 from adpe_mm.utils.visualize import plot_adversary, reconstruction_rows, reconstruction_sheet
 
@@ -37,14 +36,11 @@ def load_model(cfg: Config, checkpoint: str) -> MAEPlus:
         FileNotFoundError: If there is no such checkpoint.
         ValueError: If it is of another network, or the config is of no pretraining.
     """
-    if not Path(checkpoint).is_file():
-        raise FileNotFoundError(f"there is no checkpoint '{checkpoint}'")
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     model = MODELS.build(cfg.model)
     if not isinstance(model, MAEPlus):
         raise ValueError('the config is of no pretraining: it must have model.type adpe_mm.MAEPlus')
-    loaded = _load_checkpoint(checkpoint, map_location='cpu')
-    weights = loaded.get('state_dict', loaded)
+    weights = load_weights(checkpoint)
     check_fits(model, weights)
     model.load_state_dict(weights)
     return model.eval()

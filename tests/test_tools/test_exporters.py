@@ -1,0 +1,73 @@
+"""Exported backbones give equal outputs in the other libraries."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from mmpretrain.models import VisionTransformer
+
+from tests.helpers import tiny_model
+
+TOOLS = Path(__file__).parents[2] / 'tools' / 'model_converters'
+IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def export(tool, source, target):
+    return subprocess.run(
+        [sys.executable, TOOLS / tool, source, target], capture_output=True, text=True
+    )
+
+
+@pytest.fixture
+def pretrained(tmp_path):
+    model = tiny_model('ape', 'coordinate', img_size=16).eval()
+    with torch.no_grad():
+        for param in model.parameters():
+            param.normal_(std=0.2)
+        expected = model.extract_feat(IMAGES)[0]
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(epoch=1)), tmp_path / 'ours.pth')
+    return tmp_path / 'ours.pth', expected
+
+
+def test_timm(pretrained, tmp_path):
+    source, expected = pretrained
+    done = export('adpe_to_timm.py', source, tmp_path / 'timm.pth')
+    assert done.returncode == 0 and 'neck.embed.weight' in done.stdout, done.stderr
+    model = timm.models.VisionTransformer(
+        img_size=16, patch_size=4, embed_dim=24, depth=2, num_heads=3, mlp_ratio=2, num_classes=0
+    ).eval()
+    model.load_state_dict(torch.load(tmp_path / 'timm.pth', weights_only=True), strict=True)
+    torch.testing.assert_close(model.forward_features(IMAGES), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_mmpretrain(pretrained, tmp_path):
+    source, expected = pretrained
+    done = export('adpe_to_mmpretrain.py', source, tmp_path / 'mmpretrain.pth')
+    assert done.returncode == 0, done.stderr
+    model = VisionTransformer(
+        arch=dict(embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48),
+        img_size=16,
+        patch_size=4,
+        out_type='raw',
+    )
+    weights = torch.load(tmp_path / 'mmpretrain.pth', weights_only=True)['state_dict']
+    model.load_state_dict({n.removeprefix('backbone.'): v for n, v in weights.items()}, strict=True)
+    model.eval()
+    torch.testing.assert_close(model(IMAGES)[0], expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize('tool', ['adpe_to_timm.py', 'adpe_to_mmpretrain.py'])
+def test_what_cannot_be_exported(tool, tmp_path):
+    torch.save(dict(state_dict=tiny_model('rpe').state_dict()), tmp_path / 'rpe.pth')
+    torch.save(dict(state_dict=dict(a=torch.zeros(1))), tmp_path / 'other.pth')
+    for source, sentence in [
+        ('rpe.pth', 'relative positions'),
+        ('other.pth', 'no weights named backbone'),
+        ('none.pth', 'there is no checkpoint'),
+    ]:
+        done = export(tool, tmp_path / source, tmp_path / 'out.pth')
+        assert done.returncode == 1 and sentence in done.stderr, done.stderr
+        assert 'Traceback' not in done.stderr and not (tmp_path / 'out.pth').exists()
