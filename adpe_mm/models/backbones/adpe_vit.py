@@ -12,10 +12,12 @@ from mmcv.cnn.bricks.transformer import FFN, PatchEmbed
 from mmengine.model import BaseModule, ModuleList
 from mmengine.utils import to_2tuple
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from adpe_mm.registry import MODELS
+from adpe_mm.utils.checkpoint import check_fits, load_weights
 
-from ..layers.attention import Attention
+from ..layers.attention import Attention, from_windows, to_windows
 from ..layers.irpe import Perturbation
 from ..layers.position import resize_pos_embed, sincos_position_grid
 
@@ -61,6 +63,8 @@ class Block(BaseModule):
         drop_path_rate: Probability to skip a branch for one sample (stochastic depth).
         rpe_lookup: None for no relative position, else iRPE's look-up.
         rpe_scaled_query: See `Attention`.
+        decomposed_rpe_size: See `Attention`.
+        window_size: Side in patches of the windows that attention stays in; 0 for none.
     """
 
     def __init__(
@@ -71,11 +75,16 @@ class Block(BaseModule):
         drop_path_rate: float = 0.0,
         rpe_lookup: str | None = None,
         rpe_scaled_query: bool = True,
+        decomposed_rpe_size: tuple[int, int] | None = None,
+        window_size: int = 0,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        self.window_size = window_size
         self.ln1 = nn.LayerNorm(embed_dims, eps=1e-6)
-        self.attn = Attention(embed_dims, num_heads, rpe_lookup, rpe_scaled_query)
+        self.attn = Attention(
+            embed_dims, num_heads, rpe_lookup, rpe_scaled_query, decomposed_rpe_size
+        )
         self.ln2 = nn.LayerNorm(embed_dims, eps=1e-6)
         self.ffn = FFN(
             embed_dims,
@@ -89,7 +98,15 @@ class Block(BaseModule):
         self, x: Tensor, grid_size: tuple[int, int], perturbation: Perturbation | None = None
     ) -> Tensor:
         """(B, L, E) -> (B, L, E); for the other arguments see `Attention.forward`."""
-        x = x + self.drop_path(self.attn(self.ln1(x), grid_size, perturbation))
+        y = self.ln1(x)
+        if self.window_size:
+            # The padding is attended to, as in ViTDet.
+            y = to_windows(y, grid_size, self.window_size)
+            y = self.attn(y, (self.window_size, self.window_size))
+            y = from_windows(y, grid_size, self.window_size)
+        else:
+            y = self.attn(y, grid_size, perturbation)
+        x = x + self.drop_path(y)
         return x + self.drop_path(self.ffn(self.ln2(x)))
 
 
@@ -111,6 +128,14 @@ class AdPEViT(BaseModule):
     positions are interpolated to any input size, those of a checkpoint to `img_size`; relative
     ones (iRPE) need no change.
 
+    Give it a pretrained checkpoint, of ours or mmpretrain's, by
+    ``init_cfg=dict(type='Pretrained', checkpoint='x.pth', prefix='backbone.')``: it loads without
+    running any code in the file, leaves decoder and adversary behind, and raises if anything
+    else is missing or left over.
+
+    For detection as ViTDet (Li et al., arXiv 2203.16527): ``window_size=14, with_cls_token=False,
+    final_norm=False, out_type='featmap'`` and, with absolute positions, ``decomposed_rpe=True``.
+
     Args:
         arch: 'ti', 's', 'b', 'l', 'h', or a dict with ``embed_dims``, ``num_layers``,
             ``num_heads`` and ``feedforward_channels``.
@@ -126,15 +151,23 @@ class AdPEViT(BaseModule):
             'featmap' (B, E, R, C); 'raw' (B, L, E).
         out_indices: Blocks whose outputs are returned; negative ones count from the end.
         final_norm: Whether the output of the last block is normalised.
+        with_cls_token: Whether there is a cls token; windows have no place for it.
+        window_size: Side in patches of the windows that attention stays in; 0 for none.
+        global_blocks: Blocks that attend globally nevertheless; with windows the last one of each
+            quarter by default.
+        decomposed_rpe: Whether each block has ViTDet's decomposed relative positions; those of
+            a checkpoint are the same in number only at the same `img_size` and `window_size`.
+        frozen_stages: -1 freezes nothing, 0 embedding and positions, i also the first i blocks,
+            and `num_layers` the final norm too. What is frozen stays in evaluation mode.
+        with_cp: Whether blocks keep only their input and compute all else again in backward.
         drop_path_rate: Stochastic depth of the last block, from 0 at the first linearly.
         interpolate_mode: How absolute positions are resized.
         init_cfg: mmengine's initialisation config.
 
     Raises:
-        ValueError: For an unknown arch, position, look-up, out_type or block index.
+        ValueError: For an unknown arch, position, look-up, out_type or block index, or for a cls
+            token where there can be none.
     """
-
-    num_extra_tokens = 1  # cls
 
     def __init__(
         self,
@@ -148,6 +181,12 @@ class AdPEViT(BaseModule):
         out_type: str = 'cls_token',
         out_indices: int | Sequence[int] = -1,
         final_norm: bool = True,
+        with_cls_token: bool = True,
+        window_size: int = 0,
+        global_blocks: Sequence[int] | None = None,
+        decomposed_rpe: bool = False,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
         drop_path_rate: float = 0.0,
         interpolate_mode: str = 'bicubic',
         init_cfg: dict | list | None = None,
@@ -157,6 +196,10 @@ class AdPEViT(BaseModule):
             raise ValueError(f"position must be one of {POSITIONS}, got '{position}'")
         if out_type not in OUT_TYPES:
             raise ValueError(f"out_type must be one of {OUT_TYPES}, got '{out_type}'")
+        if with_cls_token and (window_size or decomposed_rpe):
+            raise ValueError('window_size and decomposed_rpe need with_cls_token=False')
+        if not with_cls_token and out_type == 'cls_token':
+            raise ValueError("out_type='cls_token' needs with_cls_token=True")
         sizes = architecture(arch)
         if patch_size is None:
             patch_size = 14 if arch in ('h', 'huge') else 16
@@ -168,7 +211,10 @@ class AdPEViT(BaseModule):
         self.position = position
         self.rpe_lookup = rpe_lookup
         self.out_type = out_type
-        self.out_indices = self._block_indices(out_indices)
+        self.out_indices = self._block_indices('out_indices', out_indices)
+        self.num_extra_tokens = int(with_cls_token)
+        self.frozen_stages = frozen_stages
+        self.with_cp = with_cp
         self.interpolate_mode = interpolate_mode
 
         # An input that patch_size does not divide is padded at its right and bottom.
@@ -181,44 +227,115 @@ class AdPEViT(BaseModule):
             input_size=to_2tuple(img_size),
         )
         self.grid_size: tuple[int, int] = self.patch_embed.init_out_size  # (R, C)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims))
-        self.pos_embed = nn.Parameter(sincos_position_grid(self.grid_size, self.embed_dims))
-        self.register_load_state_dict_pre_hook(_resize_loaded_positions)
-        self.layers = ModuleList(
-            Block(
-                self.embed_dims,
-                self.num_heads,
-                sizes['feedforward_channels'],
-                drop_path_rate=rate,
-                rpe_lookup=rpe_lookup if position == 'rpe' else None,
-                rpe_scaled_query=rpe_scaled_query,
+        if with_cls_token:
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims))
+        position_grid = sincos_position_grid(self.grid_size, self.embed_dims)  # cls in front
+        self.pos_embed = nn.Parameter(position_grid[:, 1 - self.num_extra_tokens :])
+        self.register_load_state_dict_pre_hook(_fit_loaded_positions)
+        if global_blocks is None:
+            global_blocks = [(i + 1) * self.num_layers // 4 - 1 for i in range(4)]
+        global_blocks = self._block_indices('global_blocks', global_blocks)
+        drop_path_rates = torch.linspace(0, drop_path_rate, self.num_layers, device='cpu').tolist()
+        self.layers = ModuleList()
+        for i, rate in enumerate(drop_path_rates):
+            windowed = window_size and i not in global_blocks
+            attended = (window_size, window_size) if windowed else self.grid_size
+            self.layers.append(
+                Block(
+                    self.embed_dims,
+                    self.num_heads,
+                    sizes['feedforward_channels'],
+                    drop_path_rate=rate,
+                    rpe_lookup=rpe_lookup if position == 'rpe' else None,
+                    rpe_scaled_query=rpe_scaled_query,
+                    decomposed_rpe_size=attended if decomposed_rpe else None,
+                    window_size=window_size if windowed else 0,
+                )
             )
-            for rate in torch.linspace(0, drop_path_rate, self.num_layers, device='cpu').tolist()
-        )
         if final_norm:
             self.ln1 = nn.LayerNorm(self.embed_dims, eps=1e-6)
         self.final_norm = final_norm
         if out_type == 'avg_featmap':
             self.ln2 = nn.LayerNorm(self.embed_dims, eps=1e-6)
+        self._freeze()
 
-    def _block_indices(self, out_indices: int | Sequence[int]) -> list[int]:
-        indices = [out_indices] if isinstance(out_indices, int) else list(out_indices)
+    def _block_indices(self, name: str, blocks: int | Sequence[int]) -> list[int]:
+        indices = [blocks] if isinstance(blocks, int) else list(blocks)
         if not all(-self.num_layers <= i < self.num_layers for i in indices):
             raise ValueError(
-                f'out_indices must name blocks of the {self.num_layers} there are, got {indices}'
+                f'{name} must name blocks of the {self.num_layers} there are, got {indices}'
             )
         return [i % self.num_layers for i in indices]
 
-    def init_weights(self) -> None:
-        """MAE's initialisation, unless `init_cfg` loads a checkpoint."""
-        super().init_weights()
-        if isinstance(self.init_cfg, dict) and self.init_cfg.get('type') == 'Pretrained':
+    def _freeze(self) -> None:
+        if self.frozen_stages < 0:
             return
+        self.pos_embed.requires_grad = False
+        if self.num_extra_tokens:
+            self.cls_token.requires_grad = False
+        frozen = [self.patch_embed, *self.layers[: self.frozen_stages]]
+        if self.frozen_stages >= self.num_layers and self.final_norm:
+            frozen.append(self.ln1)
+        for module in frozen:
+            module.eval()
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> 'AdPEViT':
+        """Training or evaluation mode, but of what is not frozen."""
+        super().train(mode)
+        self._freeze()
+        return self
+
+    def init_weights(self) -> None:
+        """MAE's initialisation, then the checkpoint that `init_cfg` may name.
+
+        Raises:
+            FileNotFoundError: If there is no such checkpoint.
+            ValueError: If it is of another network, or cannot be read as weights only.
+        """
+        pretrained = isinstance(self.init_cfg, dict) and self.init_cfg.get('type') == 'Pretrained'
+        if not pretrained:
+            super().init_weights()
         self.apply(init_transformer_weights)
         # A patch embedding is a linear layer on pixels: the fan is of the flattened weight.
         nn.init.xavier_uniform_(self.patch_embed.projection.weight.data.flatten(1))
         nn.init.zeros_(self.patch_embed.projection.bias)
-        nn.init.normal_(self.cls_token, std=0.02)
+        if self.num_extra_tokens:
+            nn.init.normal_(self.cls_token, std=0.02)
+        if pretrained:
+            weights = load_weights(self.init_cfg['checkpoint'])
+            self.load_pretrained(weights, self.init_cfg.get('prefix'))
+            self._is_init = True
+
+    def load_pretrained(self, weights: dict[str, Tensor], prefix: str | None = None) -> None:
+        """Load what was pretrained, and make sure that it is this network.
+
+        Args:
+            weights: A state dict. Arrays whose names do not start with `prefix` are left behind.
+            prefix: What stands before the names of the backbone; ``'backbone.'`` where names begin
+                so, else nothing, if it is None.
+
+        Raises:
+            ValueError: If an array is missing, left over or of another shape, except for those
+                that pretraining has or has not by its nature.
+        """
+        if prefix is None:
+            prefix = 'backbone.' if any(name.startswith('backbone.') for name in weights) else ''
+        own = {
+            name.removeprefix(prefix): value
+            for name, value in weights.items()
+            if name.startswith(prefix)
+        }
+        # New are the norm of the mean (avg_featmap) and decomposed relative positions.
+        allowed = [r'mask_token', r'ln2\..*', r'layers\.\d+\.attn\.decomposed_rpe\..*']
+        if not self.final_norm:
+            allowed.append(r'ln1\..*')
+        if not self.num_extra_tokens:
+            allowed.append('cls_token')
+        check_fits(self, own, allowed)
+        expected = self.state_dict()
+        own = {name: value for name, value in own.items() if name in expected}
+        self.load_state_dict(own, strict=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Extract features.
@@ -233,7 +350,9 @@ class AdPEViT(BaseModule):
         position = resize_pos_embed(
             self.pos_embed, self.grid_size, grid_size, self.interpolate_mode, self.num_extra_tokens
         )
-        x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1) + position
+        if self.num_extra_tokens:
+            x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
+        x = x + position
         outs = self.encode(x, grid_size)
         return tuple(self._format_output(out, grid_size) for out in outs)
 
@@ -255,7 +374,11 @@ class AdPEViT(BaseModule):
         """
         outs = {}
         for i, layer in enumerate(self.layers):
-            x = layer(x, grid_size, perturbations[i] if perturbations else None)
+            perturbation = perturbations[i] if perturbations else None
+            if self.with_cp and x.requires_grad:
+                x = checkpoint(layer, x, grid_size, perturbation, use_reentrant=False)
+            else:
+                x = layer(x, grid_size, perturbation)
             if i == self.num_layers - 1 and self.final_norm:
                 x = self.ln1(x)
             if i in self.out_indices:
@@ -294,18 +417,24 @@ class AdPEViT(BaseModule):
         return last, last + 1
 
 
-def _resize_loaded_positions(module: AdPEViT, state_dict: dict, prefix: str, *args) -> None:
-    """Interpolate a checkpoint's absolute positions to this network's grid."""
+def _fit_loaded_positions(module: AdPEViT, state_dict: dict, prefix: str, *args) -> None:
+    """Interpolate a checkpoint's absolute positions to this network's grid, without cls if it has
+    none.
+    """
     key = prefix + 'pos_embed'
     loaded = state_dict.get(key)
     if loaded is None or loaded.shape == module.pos_embed.shape:
         return
-    side = round((loaded.shape[1] - module.num_extra_tokens) ** 0.5)
-    if side * side != loaded.shape[1] - module.num_extra_tokens:
+    extra = module.num_extra_tokens
+    side = round(loaded.shape[1] ** 0.5)
+    if not extra and (side * side) != loaded.shape[1]:
+        loaded = loaded[:, 1:]  # of cls
+    side = round((loaded.shape[1] - extra) ** 0.5)
+    if side * side != loaded.shape[1] - extra:
         raise ValueError(
             f'cannot tell rows from columns in {key} of shape {tuple(loaded.shape)}: only those of '
             f'a square grid can be resized; resize them to {module.grid_size} patches first'
         )
     state_dict[key] = resize_pos_embed(
-        loaded, (side, side), module.grid_size, module.interpolate_mode, module.num_extra_tokens
+        loaded, (side, side), module.grid_size, module.interpolate_mode, extra
     )

@@ -1,9 +1,22 @@
-"""Multi-head self-attention, with iRPE where it is asked for."""
+"""Multi-head self-attention, with relative positions where they are asked for, in windows or not.
 
+Letters in shapes: B batch, H heads, L tokens (cls and patches), R, C rows and columns of the patch
+grid, N = R * C patches, D head width, E embedding width.
+"""
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from .decomposed_rpe import DecomposedRelativePosition
 from .irpe import ImageRelativePosition, Perturbation
+
+# iRPE's term of so many pairs (a head and picture) is held at a time: all of them up to 1448
+# tokens, beyond that those of some rows of queries. At 64 x 64 patches and 12 heads a piece is
+# 25 MB in bfloat16 where the whole would be 400 MB.
+MAX_PAIRS = 2**21
+PAIRS_AT_A_TIME = 2**20
 
 
 class Attention(nn.Module):
@@ -15,9 +28,10 @@ class Attention(nn.Module):
     Args:
         embed_dims: Width of the tokens.
         num_heads: Number of heads; it divides `embed_dims`.
-        rpe_lookup: None for no relative position, else iRPE's look-up.
+        rpe_lookup: None for no iRPE, else its look-up.
         rpe_scaled_query: Whether iRPE's term takes the scaled query, as in pretraining and in the
             paper. False is what the official fine-tuning code does, kept for parity only.
+        decomposed_rpe_size: None, or the (R, C) grid of ViTDet's decomposed relative positions.
 
     Raises:
         ValueError: If the heads do not divide the width.
@@ -29,6 +43,7 @@ class Attention(nn.Module):
         num_heads: int,
         rpe_lookup: str | None = None,
         rpe_scaled_query: bool = True,
+        decomposed_rpe_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         if embed_dims % num_heads:
@@ -41,6 +56,11 @@ class Attention(nn.Module):
         self.proj = nn.Linear(embed_dims, embed_dims)
         self.rpe = ImageRelativePosition(self.head_dim, rpe_lookup) if rpe_lookup else None
         self.rpe_scaled_query = rpe_scaled_query
+        self.decomposed_rpe = (
+            DecomposedRelativePosition(self.head_dim, decomposed_rpe_size)
+            if decomposed_rpe_size
+            else None
+        )
 
     def forward(
         self,
@@ -51,7 +71,8 @@ class Attention(nn.Module):
         """Attend.
 
         Args:
-            x: (B, L, embed_dims), patches row by row, the cls token in front if there is one.
+            x: (B, L, embed_dims), patches row by row, the cls token in front if there is one
+                (decomposed relative positions know none).
             grid_size: Rows and columns of the patches.
             perturbation: What the adversary does to iRPE, or None.
 
@@ -61,9 +82,82 @@ class Attention(nn.Module):
         B, L, E = x.shape
         qkv = self.qkv(x).reshape(B, L, 3, self.num_heads, self.head_dim)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, H, L, D) each
-        bias = None
-        if self.rpe is not None:
-            rpe_query = q * self.head_dim**-0.5 if self.rpe_scaled_query else q
+        scale = self.head_dim**-0.5
+        rpe_query = q * scale if self.rpe_scaled_query else q
+        if self.decomposed_rpe is not None:
+            of_query, of_key = self.decomposed_rpe(q, grid_size)
+            q = torch.cat((q * scale, of_query), dim=-1)
+            k = torch.cat((k, of_key.expand(*k.shape[:2], -1, -1)), dim=-1)
+            scale = 1.0
+
+        if self.rpe is None:
+            out = F.scaled_dot_product_attention(q, k, v, scale=scale)
+        elif L * L <= MAX_PAIRS:
             bias = self.rpe(rpe_query, grid_size, perturbation)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+            out = F.scaled_dot_product_attention(q, k, v, bias, scale=scale)
+        else:
+            out = self._attend_by_rows(q, k, v, rpe_query, grid_size, perturbation, scale)
         return self.proj(out.transpose(1, 2).reshape(B, L, E))
+
+    def _attend_by_rows(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        rpe_query: Tensor,
+        grid_size: tuple[int, int],
+        perturbation: Perturbation | None,
+        scale: float,
+    ) -> Tensor:
+        """The same, for some rows of queries at a time; their bias is made again in backward."""
+        R, C = grid_size
+        num_prefix = q.shape[2] - R * C
+        at_a_time = max(1, PAIRS_AT_A_TIME // (C * R * C))
+
+        def attend(q, k, v, rpe_query, rows, perturbation):
+            bias = self.rpe.bias_of_rows(rpe_query, grid_size, rows, num_prefix, perturbation)
+            return F.scaled_dot_product_attention(q, k, v, bias, scale=scale)
+
+        # cls, whose term softmax cancels
+        outs = [F.scaled_dot_product_attention(q[:, :, :num_prefix], k, v, scale=scale)]
+        for start in range(0, R, at_a_time):
+            rows = slice(start, min(start + at_a_time, R))
+            patches = slice(rows.start * C, rows.stop * C)
+            tokens = slice(num_prefix + patches.start, num_prefix + patches.stop)
+            part = perturbation
+            if perturbation is not None:
+                part = perturbation._replace(masked=perturbation.masked[:, patches])
+            arguments = q[:, :, tokens], k, v, rpe_query[:, :, tokens], rows, part
+            if torch.is_grad_enabled():
+                out = checkpoint(attend, *arguments, use_reentrant=False, preserve_rng_state=False)
+            else:
+                out = attend(*arguments)
+            outs.append(out)
+        return torch.cat(outs, dim=2)
+
+
+def to_windows(x: Tensor, grid_size: tuple[int, int], size: int) -> Tensor:
+    """Cut a grid of patches into windows, padded with zeros at the right and the bottom.
+
+    Args:
+        x: (B, N, E).
+        grid_size: (R, C).
+        size: Side of a window, in patches.
+
+    Returns:
+        (B * windows, size * size, E), windows row by row.
+    """
+    R, C = grid_size
+    x = x.unflatten(1, grid_size)
+    if R % size or C % size:
+        x = F.pad(x, (0, 0, 0, -C % size, 0, -R % size))
+    x = x.unflatten(2, (-1, size)).unflatten(1, (-1, size))  # (B, rows, size, columns, size, E)
+    return x.transpose(2, 3).flatten(3, 4).flatten(0, 2)
+
+
+def from_windows(x: Tensor, grid_size: tuple[int, int], size: int) -> Tensor:
+    """Inverse of `to_windows`: (B * windows, size * size, E) -> (B, N, E)."""
+    R, C = grid_size
+    rows, columns = -(-R // size), -(-C // size)
+    x = x.unflatten(1, (size, size)).unflatten(0, (-1, rows, columns)).transpose(2, 3)
+    return x.flatten(3, 4).flatten(1, 2)[:, :R, :C].flatten(1, 2)

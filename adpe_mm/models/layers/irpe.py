@@ -141,7 +141,7 @@ class ImageRelativePosition(nn.Module):
         grid_size: tuple[int, int],
         perturbation: Perturbation | None = None,
     ) -> Tensor:
-        """Position term of the logits.
+        """Position term of all logits.
 
         Args:
             query: (B, H, L, D); scaled by ``D ** -0.5`` for the term of the paper. L is R * C
@@ -158,48 +158,78 @@ class ImageRelativePosition(nn.Module):
         R, C = grid_size
         num_prefix = query.shape[2] - R * C
         assert num_prefix in (0, 1)
-        score = query @ self.table  # (B, H, L, 50)
+        bias = self.bias_of_rows(
+            query[:, :, num_prefix:], grid_size, slice(0, R), num_prefix, perturbation
+        )
+        # For the cls query the term is the same for every key, so softmax cancels it: its row is
+        # left at 0.
+        return F.pad(bias, (0, 0, num_prefix, 0))
+
+    def bias_of_rows(
+        self,
+        query: Tensor,
+        grid_size: tuple[int, int],
+        rows: slice,
+        num_prefix: int = 0,
+        perturbation: Perturbation | None = None,
+    ) -> Tensor:
+        """Position term of the logits of the queries in some rows of the grid.
+
+        Args:
+            query: (B, H, r * C, D), the queries of r rows, without cls.
+            grid_size: (R, C).
+            rows: Which rows.
+            num_prefix: Number of cls tokens, 0 or 1, in front of the keys.
+            perturbation: Of these queries: ``masked`` is (B, r * C).
+
+        Returns:
+            Tensor of shape (B, H, r * C, num_prefix + R * C) in the dtype of `query`.
+
+        Raises:
+            ValueError: If a shift is asked of the bucket look-up, which is not differentiable.
+        """
+        score = query @ self.table  # (B, H, r * C, 50)
         masked = shift = None
         if perturbation is not None:
             masked, shift = perturbation.masked[:, None, :, None], perturbation.shift
             if perturbation.delta is not None:
-                extra = query[:, :, num_prefix:] @ perturbation.delta * masked
-                score = score + F.pad(extra, (0, 0, num_prefix, 0))
-        patch_score = score[:, :, num_prefix:, :-1].unflatten(-1, (AXIS_BUCKETS, AXIS_BUCKETS))
-        patch_score = patch_score.unflatten(2, grid_size)  # (B, H, R, C, K, K)
+                score = score + query @ perturbation.delta * masked
+        patch_score = score[..., :-1].unflatten(-1, (AXIS_BUCKETS, AXIS_BUCKETS))
+        patch_score = patch_score.unflatten(2, (-1, grid_size[1]))  # (B, H, r, C, K, K)
 
-        bias = self._look_up(patch_score, *self._weights(grid_size, query.device))
+        bias = self._look_up(patch_score, *self._weights(grid_size, rows, query.device))
         if shift is not None:
             if self.lookup != 'interpolate':
                 raise ValueError(
                     "a coordinate adversary needs rpe_lookup='interpolate': the bucket look-up "
                     'has no gradient with respect to a shift'
                 )
-            shifted = self._look_up(patch_score, *self._weights(grid_size, query.device, shift))
-            bias = torch.where(masked, shifted, bias)
+            weights = self._weights(grid_size, rows, query.device, shift)
+            bias = torch.where(masked, self._look_up(patch_score, *weights), bias)
         bias = bias.to(query.dtype)
-        if num_prefix:
-            # All pairs with cls share a bucket. For the cls query it is the same for every key,
-            # so softmax cancels it: its row is left at 0.
-            bias = torch.cat((score[:, :, 1:, -1:], bias), dim=-1)
-            bias = F.pad(bias, (0, 0, 1, 0))
+        if num_prefix:  # all pairs with cls share a bucket
+            bias = torch.cat((score[..., -1:], bias), dim=-1)
         return bias
 
     def _weights(
-        self, grid_size: tuple[int, int], device: torch.device, shift: Tensor | None = None
+        self,
+        grid_size: tuple[int, int],
+        rows: slice,
+        device: torch.device,
+        shift: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Weights of the rows' offsets (R, R, K) and of the columns' (C, C, K)."""
+        """Weights of the rows' offsets (r, R, K) and of the columns' (C, C, K)."""
         if shift is None:
-            rows, columns = (_fixed_weights(self.lookup, size, device) for size in grid_size)
+            of_rows, of_columns = (_fixed_weights(self.lookup, size, device) for size in grid_size)
         else:
-            rows, columns = (
+            of_rows, of_columns = (
                 interpolate_weights(axis_offsets(size, device) + shift[axis])
                 for axis, size in enumerate(grid_size)
             )
-        return rows, columns
+        return of_rows[rows], of_columns
 
     def _look_up(self, score: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """(B, H, R, C, K, K) scores of buckets -> (B, H, N, N) bias of pairs.
+        """(B, H, r, C, K, K) scores of buckets -> (B, H, r * C, N) bias of pairs.
 
         In float32 also under autocast: a bfloat16 weight would hide shifts below 1/256 patch.
         """
