@@ -27,25 +27,33 @@ class SampleKey(NamedTuple):
 
 
 @DATA_SAMPLERS.register_module()
-class EpochSampler(Sampler[SampleKey]):
+class EpochSampler(Sampler[SampleKey | int]):
     """Visits every sample once an epoch, split over the processes.
 
     Args:
         dataset: The data set; only its length counts.
         shuffle: Whether each epoch has an order of its own.
         seed: Seed of order and samples; drawn, and agreed on by all processes, if None.
+        keys: False for data sets of other libraries, which take a plain index.
 
     Yields:
-        `SampleKey`s. All processes get equally many: the first ones of the epoch's order are
-        visited again to fill up. The n-th samples of all processes together follow the epoch's
-        order, so that an iteration sees the same pictures on 8 processes as on 4 with twice the
-        batch.
+        `SampleKey`s, or indices. All processes get equally many: the first ones of the epoch's
+        order are visited again to fill up. The n-th samples of all processes together follow the
+        epoch's order, so that an iteration sees the same pictures on 8 processes as on 4 with
+        twice the batch.
     """
 
-    def __init__(self, dataset: Dataset, shuffle: bool = True, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        shuffle: bool = True,
+        seed: int | None = None,
+        keys: bool = True,
+    ) -> None:
         self.rank, self.world_size = get_dist_info()
         self.dataset = dataset
         self.shuffle = shuffle
+        self.keys = keys
         self.seed = sync_random_seed() if seed is None else seed
         self.epoch = 0
         self._skipped = 0
@@ -54,7 +62,7 @@ class EpochSampler(Sampler[SampleKey]):
         """Samples of this process in a whole epoch."""
         return math.ceil(len(self.dataset) / self.world_size)
 
-    def __iter__(self) -> Iterator[SampleKey]:
+    def __iter__(self) -> Iterator[SampleKey | int]:
         order = np.arange(len(self.dataset))
         if self.shuffle:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(order)
@@ -62,7 +70,7 @@ class EpochSampler(Sampler[SampleKey]):
         mine = order[self.rank :: self.world_size][self._skipped :]
         self._skipped = 0
         for index in mine:
-            yield SampleKey(int(index), self.epoch, self.seed)
+            yield SampleKey(int(index), self.epoch, self.seed) if self.keys else int(index)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration visits."""

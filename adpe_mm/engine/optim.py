@@ -94,15 +94,18 @@ class LayerDecayOptimWrapperConstructor:
             name = name.replace(FSDP_PREFIX, '')
             if not param.requires_grad or id(param) in ascending:
                 continue
-            power = 0  # max_depth - depth
+            depth = num_depths = 0
             if rate != 1:
                 depth, num_depths = model.backbone.get_layer_depth(name, 'backbone.')
-                power = num_depths - 1 - depth
             decays = name not in one_dimensional and name.rpartition('.')[2] not in no_decay
-            members[power, decays].append(param)
+            members[depth, decays].append(param)
         groups = []
-        for power, decays in sorted(members, reverse=True):
-            group = dict(params=members[power, decays], lr=lr * rate**power)
+        for depth, decays in sorted(members):
+            group = dict(params=members[depth, decays])
+            if rate == 1:
+                group['lr'] = lr
+            else:
+                group.update(lr=lr * rate ** (num_depths - 1 - depth), depth=depth)
             groups.append(group if decays else dict(group, weight_decay=0.0))
         if ascending:
             adversary = [p for p in model.parameters() if id(p) in ascending and p.requires_grad]
@@ -131,12 +134,13 @@ def _one_dimensional(model: nn.Module) -> set[str]:
 
 def _table(groups: list[dict]) -> str:
     """What the optimiser will do, a line a group."""
-    lines = ['parameter groups:  tensors  parameters         lr  weight decay']
+    lines = ['parameter groups:  depth  tensors  parameters         lr  weight decay']
     for group in groups:
         count = sum(param.numel() for param in group['params'])
         lines.append(
-            f'{"ascent" if group.get("maximize") else "descent":>16}  {len(group["params"]):7d}  '
-            f'{count:10d}  {group["lr"]:9.3e}  {group["weight_decay"]:12g}'
+            f'{"ascent" if group.get("maximize") else "descent":>16}  {group.get("depth", ""):>5}  '
+            f'{len(group["params"]):7d}  {count:10d}  {group["lr"]:9.3e}  '
+            f'{group["weight_decay"]:12g}'
         )
     return '\n'.join(lines)
 

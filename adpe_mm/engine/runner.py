@@ -1,11 +1,16 @@
-"""A runner that scales lr by the real global batch, and runs several processes on a CPU."""
+"""A runner that scales lr by the real global batch, runs several processes on a CPU, and reads
+checkpoints as weights only.
+"""
 
 from mmengine.device import get_device
+from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from adpe_mm.engine.hooks.checkpoint_fit import unwrap
 from adpe_mm.registry import RUNNERS
+from adpe_mm.utils.checkpoint import find_weights, read_checkpoint
 
 
 @RUNNERS.register_module()
@@ -33,7 +38,13 @@ class AdPERunner(Runner):
         )
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """Wrap for several processes; mmengine would give DDP a device number on a CPU too."""
+        """Wrap for several processes.
+
+        mmengine would give DDP a device number on a CPU too, and torch's SyncBatchNorm needs a
+        GPU: on a CPU each process normalises its own pictures.
+        """
+        if get_device() == 'cpu':
+            model = revert_sync_batchnorm(model)
         if self.distributed and get_device() == 'cpu':
             plain = dict(
                 broadcast_buffers=False,
@@ -41,3 +52,20 @@ class AdPERunner(Runner):
             )
             model_wrapper_cfg = dict(model_wrapper_cfg or plain, device_ids=None)
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def load_checkpoint(
+        self, filename: str, map_location: str = 'cpu', strict: bool = True, **kwargs
+    ) -> dict:
+        """Load the weights of a checkpoint, without running any code in the file.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it cannot be read as weights only. That it fits is checked by
+                `CheckpointFitHook`.
+        """
+        checkpoint = read_checkpoint(filename, map_location)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        unwrap(self.model).load_state_dict(find_weights(checkpoint, filename), strict=strict)
+        self._has_loaded = True
+        self.logger.info(f'loaded {filename}')
+        return checkpoint

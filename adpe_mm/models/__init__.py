@@ -1,6 +1,7 @@
 from .backbones import AdPEViT
 from .data_preprocessor import MultiCropPreprocessor
 from .layers import AdversarialPosition
+from .necks import SimpleFeaturePyramid
 from .selfsup import AdPEDecoder, AdPEPretrainViT, MAEPlus
 
 __all__ = [
@@ -10,4 +11,5 @@ __all__ = [
     'AdversarialPosition',
     'MAEPlus',
     'MultiCropPreprocessor',
+    'SimpleFeaturePyramid',
 ]

@@ -4,11 +4,13 @@ Letters in shapes: B batch, H, W height and width in pixels, R, C rows and colum
 grid, N = R * C patches, L = N + 1 tokens with cls, E embedding width.
 """
 
+import logging
 from collections.abc import Sequence
 
 import torch
 from mmcv.cnn.bricks import DropPath
 from mmcv.cnn.bricks.transformer import FFN, PatchEmbed
+from mmengine.logging import print_log
 from mmengine.model import BaseModule, ModuleList
 from mmengine.utils import to_2tuple
 from torch import Tensor, nn
@@ -333,6 +335,14 @@ class AdPEViT(BaseModule):
         if not self.num_extra_tokens:
             allowed.append('cls_token')
         check_fits(self, own, allowed)
+        moved = weights.get('adversary.encoder.0')
+        if moved is not None and moved.ndim == 1 and self.rpe_lookup == 'bucket':
+            print_log(
+                'the checkpoint was pretrained with a coordinate adversary on relative positions: '
+                "set backbone.rpe_lookup='interpolate', the look-up that it knows",
+                logger='current',
+                level=logging.WARNING,
+            )
         expected = self.state_dict()
         own = {name: value for name, value in own.items() if name in expected}
         self.load_state_dict(own, strict=False)
