@@ -33,9 +33,9 @@ def read_checkpoint(path: str | Path, map_location: str = 'cpu') -> dict:
         raise FileNotFoundError(f"there is no checkpoint '{path}'")
     try:
         # MAE's and AdPE's scripts save their argparse.Namespace beside the weights, mmengine
-        # its message hub. (mmengine's list has getattr, too, which none of its files needs.)
-        allowed = [entry for entry in get_torch_safe_globals() if entry is not getattr]
-        with torch.serialization.safe_globals([argparse.Namespace, *allowed]):
+        # its message hub, whose buffers need getattr. What that returns cannot be called: torch
+        # calls nothing but what is listed.
+        with torch.serialization.safe_globals([argparse.Namespace, *get_torch_safe_globals()]):
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(

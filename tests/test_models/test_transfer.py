@@ -1,5 +1,6 @@
 """A pretrained backbone arrives whole, or not at all."""
 
+import numpy as np
 import pytest
 import torch
 from mmengine.registry import init_default_scope
@@ -122,3 +123,27 @@ def test_address(tmp_path, monkeypatch):
             read_checkpoint(f'{address}/none.pth')
         server.shutdown()
     assert 'state_dict' in read_checkpoint(f'{address}/ours.pth')  # the copy
+
+
+class Gadget:
+    """Pickles as the call of what getattr finds."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return GetTofile(), (str(self.path),)
+
+
+class GetTofile:
+    def __reduce__(self):
+        return getattr, (np.ones(1), 'tofile')
+
+
+def test_no_code_runs_even_through_getattr(tmp_path):
+    torch.save(dict(state_dict={}, gadget=Gadget(tmp_path / 'made')), tmp_path / 'code.pth')
+    with pytest.raises(ValueError, match='weights only'):
+        read_checkpoint(tmp_path / 'code.pth')
+    assert not (tmp_path / 'made').exists()
+    torch.load(tmp_path / 'code.pth', weights_only=False)
+    assert (tmp_path / 'made').exists()  # the gadget works

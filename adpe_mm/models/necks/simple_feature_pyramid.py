@@ -48,7 +48,7 @@ class SimpleFeaturePyramid(BaseModule):
             width = in_channels // 4
             resize = [
                 nn.ConvTranspose2d(in_channels, in_channels // 2, 2, stride=2),
-                LayerNorm2d(in_channels // 2),
+                LayerNorm2d(in_channels // 2, eps=1e-6),
                 nn.GELU(),
                 nn.ConvTranspose2d(in_channels // 2, width, 2, stride=2),
             ]
