@@ -132,12 +132,7 @@ class Gadget:
         self.path = path
 
     def __reduce__(self):
-        return GetTofile(), (str(self.path),)
-
-
-class GetTofile:
-    def __reduce__(self):
-        return getattr, (np.ones(1), 'tofile')
+        return np.ones(1).tofile, (str(self.path),)  # pickled as getattr(array, 'tofile')
 
 
 def test_no_code_runs_even_through_getattr(tmp_path):
