@@ -9,14 +9,4 @@ if [ $# -lt 2 ]; then
     echo "usage: [NNODES=1 NODE_RANK=0 MASTER_ADDR=127.0.0.1 PORT=29500] $0 CONFIG GPUS [arguments]" >&2
     exit 2
 fi
-config=$1
-gpus=$2
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-
-PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "${PYTHON:-python}" -m torch.distributed.run \
-    --nnodes="${NNODES:-1}" \
-    --node_rank="${NODE_RANK:-0}" \
-    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master_port="${PORT:-29500}" \
-    --nproc_per_node="$gpus" \
-    "$root/tools/train.py" "$config" --launcher pytorch "${@:3}"
+exec "$(dirname "${BASH_SOURCE[0]}")/dist_run.sh" "$2" train.py "$1" "${@:3}"

@@ -10,18 +10,4 @@ if [ $# -lt 4 ]; then
         "$0 PARTITION JOB_NAME CONFIG WORK_DIR [arguments]" >&2
     exit 2
 fi
-gpus=${GPUS:-8}
-gpus_per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-read -r -a srun_args <<< "${SRUN_ARGS:-}"
-
-PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec srun \
-    --partition="$1" \
-    --job-name="$2" \
-    --gres="gpu:$gpus_per_node" \
-    --ntasks="$gpus" \
-    --ntasks-per-node="$gpus_per_node" \
-    --cpus-per-task="${CPUS_PER_TASK:-10}" \
-    --kill-on-bad-exit=1 \
-    "${srun_args[@]}" \
-    "${PYTHON:-python}" -u "$root/tools/train.py" "$3" --work-dir "$4" --launcher slurm "${@:5}"
+exec "$(dirname "${BASH_SOURCE[0]}")/slurm_run.sh" "$1" "$2" train.py "$3" --work-dir "$4" "${@:5}"

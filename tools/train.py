@@ -7,7 +7,6 @@ tools/dist_train.sh configs/pretrain/adpe_vit-b_1600e.py 8
 
 import argparse
 
-import torch
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -18,6 +17,7 @@ from adpe_mm.utils.launch import (
     init_processes,
     load_config,
     one_sentence_errors,
+    without_pinned_memory,
 )
 
 
@@ -51,10 +51,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
     if args.amp and not cfg.optim_wrapper.get('type', 'OptimWrapper').endswith('AmpOptimWrapper'):
         cfg.optim_wrapper.type = 'adpe_mm.AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('dtype', 'bfloat16')
-    if not torch.cuda.is_available():
-        for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-            if cfg.get(name):
-                cfg[name].pin_memory = False  # torch warns of it where there is no GPU
+    without_pinned_memory(cfg)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ValueError(

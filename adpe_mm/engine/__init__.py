@@ -1,6 +1,7 @@
 from .hooks import (
     AdversaryProjectionHook,
     CheckpointFitHook,
+    Float32Hook,
     IterationSeedHook,
     ReconstructionHook,
     SafeCheckpointHook,
@@ -17,6 +18,7 @@ __all__ = [
     'CheckpointFitHook',
     'CosineAnnealingLR',
     'ExactEpochTrainLoop',
+    'Float32Hook',
     'IterationSeedHook',
     'LayerDecayOptimWrapperConstructor',
     'LinearLR',

@@ -56,6 +56,14 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def without_pinned_memory(cfg: Config) -> None:
+    """Pin nothing where there is no GPU: torch would warn."""
+    if not torch.cuda.is_available():
+        for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+            if cfg.get(name):
+                cfg[name].pin_memory = False
+
+
 def init_processes(launcher: str) -> None:
     """Join the process group over gloo where there is no GPU; mmengine does it where there is."""
     if launcher == 'pytorch' and not torch.cuda.is_available():

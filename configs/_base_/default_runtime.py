@@ -1,6 +1,5 @@
-"""What every pretraining run shares: hooks, logs, checkpoints, seeds."""
+"""What every run shares: hooks, logs, checkpoints, seeds."""
 
-default_scope = 'mmpretrain'
 runner_type = 'adpe_mm.AdPERunner'
 
 default_hooks = dict(
@@ -12,20 +11,13 @@ default_hooks = dict(
 )
 custom_hooks = [
     dict(type='adpe_mm.IterationSeedHook'),
-    dict(type='adpe_mm.UnreadablePicturesHook', max_fraction=0.05),
-    dict(type='adpe_mm.AdversaryProjectionHook', interval=10),
     dict(type='adpe_mm.CheckpointFitHook'),
-    dict(type='adpe_mm.ReconstructionHook', interval=10),
 ]
 
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'),  # gloo where there is no GPU
-)
-visualizer = dict(
-    type='Visualizer',
-    vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')],
 )
 log_processor = dict(window_size=50)
 log_level = 'INFO'

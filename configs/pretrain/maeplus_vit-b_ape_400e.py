@@ -10,5 +10,5 @@ _base_ = [
     '../_base_/models/maeplus_vit-b_ape.py',
     '../_base_/datasets/imagenet_multicrop.py',
     '../_base_/schedules/adamw_400e.py',
-    '../_base_/default_runtime.py',
+    '../_base_/pretrain_runtime.py',
 ]

@@ -10,7 +10,7 @@ _base_ = [
     '../_base_/models/maeplus_vit-b_rpe.py',
     '../_base_/datasets/imagenet_multicrop.py',
     '../_base_/schedules/adamw_400e.py',
-    '../_base_/default_runtime.py',
+    '../_base_/pretrain_runtime.py',
 ]
 # 7 x 7 patches as in the full-size recipe, but of 8 px: a crop is 56 px. The width is ViT-Ti's, the
 # depth half of it: two cores are to pretrain it in minutes.

@@ -33,7 +33,7 @@ def test_dist_train_on_one_machine(stand_in):
     assert lines[2:] == [
         '-m', 'torch.distributed.run', '--nnodes=1', '--node_rank=0', '--master_addr=127.0.0.1',
         '--master_port=29500', '--nproc_per_node=8', str(ROOT / 'tools' / 'train.py'),
-        'c.py', '--launcher', 'pytorch', '--resume', '--work-dir', 'a b',
+        'c.py', '--resume', '--work-dir', 'a b', '--launcher', 'pytorch',
     ]  # fmt: skip
 
 
@@ -61,12 +61,29 @@ def test_slurm_train(stand_in, gpus, a_node):
         f'--ntasks-per-node={a_node}', '--signal=USR1@120', '--time=1:00',
     } <= set(lines)  # fmt: skip
     assert lines[-8:] == [
-        '-u', str(ROOT / 'tools' / 'train.py'), 'c.py', '--work-dir', 'work', '--launcher',
-        'slurm', '--resume',
+        '-u', str(ROOT / 'tools' / 'train.py'), 'c.py', '--work-dir', 'work', '--resume',
+        '--launcher', 'slurm',
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize('script', ['dist_train.sh', 'slurm_train.sh'])
+def test_dist_test(stand_in):
+    done = run('dist_test.sh', 'c.py', 'a.pth', '2', '--tta', stand_in=stand_in)
+    assert done.stdout.splitlines()[-7:] == [
+        '--nproc_per_node=2', str(ROOT / 'tools' / 'test.py'), 'c.py', 'a.pth', '--tta',
+        '--launcher', 'pytorch',
+    ]  # fmt: skip
+
+
+def test_slurm_test(stand_in):
+    done = run('slurm_test.sh', 'part', 'job', 'c.py', 'a.pth', '--tta', stand_in=stand_in)
+    assert done.stdout.splitlines()[-7:] == [
+        '-u', str(ROOT / 'tools' / 'test.py'), 'c.py', 'a.pth', '--tta', '--launcher', 'slurm',
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    'script', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh']
+)
 def test_without_arguments_they_say_how(stand_in, script):
     done = run(script, stand_in=stand_in)
     assert done.returncode == 2 and done.stderr.startswith('usage:')

@@ -1,6 +1,7 @@
 from .adversary import AdversaryProjectionHook
 from .checkpoint import SafeCheckpointHook
 from .checkpoint_fit import CheckpointFitHook
+from .float32 import Float32Hook
 from .reconstruction import ReconstructionHook
 from .seed import IterationSeedHook
 from .unreadable import UnreadablePicturesHook
@@ -8,6 +9,7 @@ from .unreadable import UnreadablePicturesHook
 __all__ = [
     'AdversaryProjectionHook',
     'CheckpointFitHook',
+    'Float32Hook',
     'IterationSeedHook',
     'ReconstructionHook',
     'SafeCheckpointHook',

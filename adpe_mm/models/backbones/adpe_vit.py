@@ -143,6 +143,8 @@ class AdPEViT(BaseModule):
             ``num_heads`` and ``feedforward_channels``.
         img_size: Most common input size in pixels, (H, W) or one number. It sets the grid of the
             absolute positions; other sizes work too.
+        pretrain_img_size: Input size that the absolute positions are kept for, where they shall
+            not grow with `img_size`: they are interpolated at every step then, as in ViTDet.
         patch_size: Side of a patch in pixels; 16, and 14 for 'h', by default.
         in_channels: Channels of the picture.
         position: 'ape' (absolute only) or 'rpe' (absolute and iRPE in every block).
@@ -175,6 +177,7 @@ class AdPEViT(BaseModule):
         self,
         arch: str | dict = 'b',
         img_size: int | tuple[int, int] = 224,
+        pretrain_img_size: int | tuple[int, int] | None = None,
         patch_size: int | None = None,
         in_channels: int = 3,
         position: str = 'ape',
@@ -231,8 +234,13 @@ class AdPEViT(BaseModule):
         self.grid_size: tuple[int, int] = self.patch_embed.init_out_size  # (R, C)
         if with_cls_token:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims))
-        position_grid = sincos_position_grid(self.grid_size, self.embed_dims)  # cls in front
-        self.pos_embed = nn.Parameter(position_grid[:, 1 - self.num_extra_tokens :])
+        self.position_grid_size = self.grid_size
+        if pretrain_img_size is not None:
+            height, width = to_2tuple(pretrain_img_size)
+            self.position_grid_size = height // patch_size, width // patch_size
+        position_grid = sincos_position_grid(self.position_grid_size, self.embed_dims)
+        # Cls is in front.
+        self.pos_embed = nn.Parameter(position_grid[:, 1 - self.num_extra_tokens :].clone())
         self.register_load_state_dict_pre_hook(_fit_loaded_positions)
         if global_blocks is None:
             global_blocks = [(i + 1) * self.num_layers // 4 - 1 for i in range(4)]
@@ -358,7 +366,11 @@ class AdPEViT(BaseModule):
         """
         x, grid_size = self.patch_embed(x)  # (B, N, E)
         position = resize_pos_embed(
-            self.pos_embed, self.grid_size, grid_size, self.interpolate_mode, self.num_extra_tokens
+            self.pos_embed,
+            self.position_grid_size,
+            grid_size,
+            self.interpolate_mode,
+            self.num_extra_tokens,
         )
         if self.num_extra_tokens:
             x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
@@ -443,8 +455,9 @@ def _fit_loaded_positions(module: AdPEViT, state_dict: dict, prefix: str, *args)
     if side * side != loaded.shape[1] - extra:
         raise ValueError(
             f'cannot tell rows from columns in {key} of shape {tuple(loaded.shape)}: only those of '
-            f'a square grid can be resized; resize them to {module.grid_size} patches first'
+            'a square grid can be resized; resize them first, to '
+            f'{module.position_grid_size} patches'
         )
     state_dict[key] = resize_pos_embed(
-        loaded, (side, side), module.grid_size, module.interpolate_mode, extra
+        loaded, (side, side), module.position_grid_size, module.interpolate_mode, extra
     )

@@ -1,0 +1,24 @@
+"""What every detection run shares."""
+
+_base_ = './default_runtime.py'
+default_scope = 'mmdet'
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=5000),
+    visualization=dict(type='DetVisualizationHook'),
+)
+custom_hooks = [
+    dict(type='adpe_mm.IterationSeedHook'),
+    dict(type='adpe_mm.CheckpointFitHook'),
+    # mmcv's operators between the heads know no bfloat16.
+    dict(
+        type='adpe_mm.Float32Hook',
+        inputs=[r'roi_head\.(bbox|mask)_roi_extractor(\.\d)?'],
+        outputs=['rpn_head', r'roi_head\.(bbox|mask)_head(\.\d)?'],
+    ),
+]
+visualizer = dict(
+    type='DetLocalVisualizer',
+    name='visualizer',
+    vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')],
+)
+log_processor = dict(by_epoch=False)

@@ -1,0 +1,27 @@
+"""ViTDet's 100 epochs of COCO: AdamW, layer-wise lr decay, two steps, bfloat16."""
+
+optim_wrapper = dict(
+    type='adpe_mm.AmpOptimWrapper',
+    dtype='bfloat16',
+    optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.1, fused=True),
+    constructor='adpe_mm.LayerDecayOptimWrapperConstructor',
+    paramwise_cfg=dict(layer_decay_rate=0.7, no_decay=['pos_embed']),
+)
+# 32 GPUs x 2; the lr follows the real global batch.
+auto_scale_lr = dict(enable=True, base_batch_size=64)
+
+# 100 epochs = 184375 iterations * 64 / 118000 images
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=250),
+    dict(
+        type='MultiStepLR',
+        by_epoch=False,
+        begin=0,
+        end=184375,
+        milestones=[163889, 177546],  # 8/9 and 26/27 of the way
+        gamma=0.1,
+    ),
+]
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=184375, val_interval=5000)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')

@@ -1,0 +1,40 @@
+"""Fine-tuning for 100 epochs, 5 of which warm up: AdamW, layer-wise lr decay, bfloat16."""
+
+optim_wrapper = dict(
+    type='adpe_mm.AmpOptimWrapper',
+    dtype='bfloat16',
+    optimizer=dict(
+        type='AdamW',
+        lr=2e-3,  # base lr 5e-4 * 1024 / 256; the paper searched 1e-4 to 1e-3
+        betas=(0.9, 0.999),
+        weight_decay=0.05,
+        fused=True,
+    ),
+    constructor='adpe_mm.LayerDecayOptimWrapperConstructor',
+    paramwise_cfg=dict(layer_decay_rate=0.65, no_decay=['pos_embed', 'cls_token']),
+)
+# The lr above is for 1024 images an optimiser step; it follows the real global batch.
+auto_scale_lr = dict(enable=True, base_batch_size=1024)
+
+param_scheduler = [
+    dict(
+        type='adpe_mm.LinearLR',
+        start_factor=1e-4,
+        by_epoch=True,
+        begin=0,
+        end=5,
+        convert_to_iter_based=True,
+    ),
+    dict(
+        type='adpe_mm.CosineAnnealingLR',
+        T_max=95,
+        eta_min=1e-6,
+        by_epoch=True,
+        begin=5,
+        end=100,
+        convert_to_iter_based=True,
+    ),
+]
+train_cfg = dict(type='adpe_mm.ExactEpochTrainLoop', max_epochs=100, val_interval=1)
+val_cfg = dict()
+test_cfg = dict()

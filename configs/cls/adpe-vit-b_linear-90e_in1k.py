@@ -1,0 +1,69 @@
+"""Linear probing of AdPE ViT-B (relative positions): 90 epochs of a classifier on frozen features.
+
+    tools/dist_train.sh configs/cls/adpe-vit-b_linear-90e_in1k.py 8
+
+MAE's recipe: batch normalisation without scale and shift before the layer, LARS, batch 16384 =
+8 GPUs x 512 x 4. The paper gives no result; here: not run.
+"""
+
+_base_ = [
+    '../_base_/models/classifier_vit-b.py',
+    '../_base_/datasets/imagenet_finetune.py',
+    '../_base_/schedules/finetune_100e.py',
+    '../_base_/cls_runtime.py',
+]
+model = dict(
+    backbone=dict(
+        out_type='cls_token',
+        final_norm=True,
+        frozen_stages=12,
+        drop_path_rate=0.0,
+    ),
+    neck=dict(type='ClsBatchNormNeck', input_features=768, affine=False),
+    head=dict(
+        type='LinearClsHead',
+        loss=dict(_delete_=True, type='CrossEntropyLoss'),
+        init_cfg=dict(std=0.01),
+    ),
+    train_cfg=None,
+)
+train_dataloader = dict(
+    batch_size=512,
+    dataset=dict(
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='RandomResizedCrop', scale=224, backend='pillow', interpolation='bicubic'),
+            dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+            dict(type='PackInputs'),
+        ],
+    ),
+)
+optim_wrapper = dict(
+    _delete_=True,
+    type='adpe_mm.AmpOptimWrapper',
+    dtype='bfloat16',
+    accumulative_counts=4,
+    optimizer=dict(type='LARS', lr=6.4, momentum=0.9, weight_decay=0.0),  # 0.1 * 16384 / 256
+    constructor='adpe_mm.LayerDecayOptimWrapperConstructor',
+)
+auto_scale_lr = dict(base_batch_size=16384)
+train_cfg = dict(max_epochs=90)
+param_scheduler = [
+    dict(
+        type='adpe_mm.LinearLR',
+        start_factor=1e-4,
+        by_epoch=True,
+        begin=0,
+        end=10,
+        convert_to_iter_based=True,
+    ),
+    dict(
+        type='adpe_mm.CosineAnnealingLR',
+        T_max=80,
+        eta_min=0.0,
+        by_epoch=True,
+        begin=10,
+        end=90,
+        convert_to_iter_based=True,
+    ),
+]

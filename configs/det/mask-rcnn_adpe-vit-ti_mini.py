@@ -1,0 +1,105 @@
+"""Mask R-CNN on the small ViT of `adpe_vit-ti_mini.py` as ViTDet, on mini scenes in COCO's layout.
+
+    python tools/dataset_converters/make_mini.py data/mini --train 1000 --val 200
+    tools/dist_train.sh configs/det/mask-rcnn_adpe-vit-ti_mini.py 2
+
+Eight classes. From scratch: ``--cfg-options model.backbone.init_cfg=None``.
+
+Measured: see docs/mini_benchmark.md.
+"""
+
+_base_ = [
+    '../_base_/models/mask-rcnn_vitdet-b.py',
+    '../_base_/datasets/coco_lsj.py',
+    '../_base_/schedules/det_100e.py',
+    '../_base_/det_runtime.py',
+]
+# Patches of 8 px: a pyramid of 4, 8, 16 and 32 px, one level fewer than the recipe's.
+model = dict(
+    data_preprocessor=dict(pad_size_divisor=160),
+    backbone=dict(
+        arch=dict(
+            _delete_=True, embed_dims=192, num_layers=6, num_heads=3, feedforward_channels=768
+        ),
+        img_size=160,
+        pretrain_img_size=56,
+        patch_size=8,
+        window_size=7,
+        drop_path_rate=0.0,
+        init_cfg=dict(checkpoint='work_dirs/adpe_vit-ti_mini/epoch_10.pth'),
+    ),
+    neck=dict(in_channels=192, out_channels=64, scale_factors=(2, 1, 0.5)),
+    rpn_head=dict(
+        in_channels=64,
+        feat_channels=64,
+        anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32]),
+    ),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=64, featmap_strides=[4, 8, 16], finest_scale=28),
+        bbox_head=dict(in_channels=64, conv_out_channels=64, fc_out_channels=256, num_classes=8),
+        mask_roi_extractor=dict(out_channels=64, featmap_strides=[4, 8, 16], finest_scale=28),
+        mask_head=dict(in_channels=64, conv_out_channels=64, num_classes=8),
+    ),
+    train_cfg=dict(
+        rpn_proposal=dict(nms_pre=500, max_per_img=200),
+        rcnn=dict(sampler=dict(num=64)),
+    ),
+    test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=200), rcnn=dict(max_per_img=30)),
+)
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    dataset=dict(
+        data_root='data/mini/coco',
+        metainfo=dict(
+            classes=('corner', 'cross', 'cup', 'flag', 'snake', 'stairs', 'tee', 'wreath')
+        ),
+        filter_cfg=dict(filter_empty_gt=True, min_size=1),
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='RandomResize', scale=(160, 160), ratio_range=(0.8, 1.25), keep_ratio=True),
+            dict(
+                type='RandomCrop',
+                crop_type='absolute_range',
+                crop_size=(160, 160),
+                recompute_bbox=True,
+                allow_negative_crop=True,
+            ),
+            dict(type='FilterAnnotations', min_gt_bbox_wh=(2, 2)),
+            dict(type='PackDetInputs'),
+        ],
+    ),
+)
+val_dataloader = dict(
+    num_workers=1,
+    dataset=dict(
+        data_root='data/mini/coco',
+        metainfo=dict(
+            classes=('corner', 'cross', 'cup', 'flag', 'snake', 'stairs', 'tee', 'wreath')
+        ),
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='Resize', scale=(160, 160), keep_ratio=True),
+            dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+            dict(
+                type='PackDetInputs',
+                meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+            ),
+        ],
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file='data/mini/coco/annotations/instances_val2017.json')
+test_evaluator = val_evaluator
+# 2 processes x 4. A small network on few pictures bears a larger lr than the recipe's.
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+auto_scale_lr = dict(base_batch_size=8)
+train_cfg = dict(max_iters=800, val_interval=800)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=50),
+    dict(type='MultiStepLR', by_epoch=False, begin=0, end=800, milestones=[711, 770], gamma=0.1),
+]
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=800))
+log_processor = dict(window_size=20)

@@ -1,0 +1,145 @@
+"""UperNet on the small ViT of `adpe_vit-ti_mini.py`, on mini scenes in ADE20K's layout.
+
+    python tools/dataset_converters/make_mini.py data/mini --train 1000 --val 200
+    tools/dist_train.sh configs/seg/upernet_adpe-vit-ti_mini.py 2
+
+Eight classes and the background. From scratch: ``--cfg-options model.backbone.init_cfg=None``.
+
+Measured: see docs/mini_benchmark.md.
+"""
+
+_base_ = [
+    '../_base_/models/upernet_vit-b.py',
+    '../_base_/datasets/ade20k.py',
+    '../_base_/schedules/seg_160k.py',
+    '../_base_/seg_runtime.py',
+]
+model = dict(
+    data_preprocessor=dict(size=(128, 128)),
+    backbone=dict(
+        arch=dict(
+            _delete_=True, embed_dims=192, num_layers=6, num_heads=3, feedforward_channels=768
+        ),
+        img_size=128,
+        patch_size=8,
+        out_indices=(1, 2, 4, 5),
+        drop_path_rate=0.0,
+        init_cfg=dict(checkpoint='work_dirs/adpe_vit-ti_mini/epoch_10.pth'),
+    ),
+    neck=dict(embed_dim=192),
+    decode_head=dict(in_channels=[192, 192, 192, 192], channels=64, num_classes=9),
+    auxiliary_head=dict(in_channels=192, channels=64, num_classes=9),
+    test_cfg=dict(_delete_=True, mode='whole'),
+)
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    dataset=dict(
+        _delete_=True,
+        type='BaseSegDataset',
+        metainfo=dict(
+            classes=(
+                'corner',
+                'cross',
+                'cup',
+                'flag',
+                'snake',
+                'stairs',
+                'tee',
+                'wreath',
+                'background',
+            ),
+            palette=[
+                [255, 64, 64],
+                [178, 145, 45],
+                [159, 255, 64],
+                [45, 178, 79],
+                [64, 255, 255],
+                [45, 79, 178],
+                [159, 64, 255],
+                [178, 45, 145],
+                [120, 120, 120],
+            ],
+        ),
+        reduce_zero_label=True,
+        data_root='data/mini/ade',
+        data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations', reduce_zero_label=True),
+            dict(type='RandomResize', scale=(160, 160), ratio_range=(0.8, 1.25), keep_ratio=True),
+            dict(type='RandomCrop', crop_size=(128, 128)),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PackSegInputs'),
+        ],
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=1,
+    dataset=dict(
+        _delete_=True,
+        type='BaseSegDataset',
+        metainfo=dict(
+            classes=(
+                'corner',
+                'cross',
+                'cup',
+                'flag',
+                'snake',
+                'stairs',
+                'tee',
+                'wreath',
+                'background',
+            ),
+            palette=[
+                [255, 64, 64],
+                [178, 145, 45],
+                [159, 255, 64],
+                [45, 178, 79],
+                [64, 255, 255],
+                [45, 79, 178],
+                [159, 64, 255],
+                [178, 45, 145],
+                [120, 120, 120],
+            ],
+        ),
+        reduce_zero_label=True,
+        data_root='data/mini/ade',
+        data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations', reduce_zero_label=True),
+            dict(type='PackSegInputs'),
+        ],
+    ),
+)
+test_dataloader = val_dataloader
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [
+                dict(type='Resize', scale=scale, keep_ratio=True)
+                for scale in [(160, 160), (208, 208)]
+            ],
+            [
+                dict(type='RandomFlip', prob=0.0, direction='horizontal'),
+                dict(type='RandomFlip', prob=1.0, direction='horizontal'),
+            ],
+            [dict(type='LoadAnnotations', reduce_zero_label=True)],
+            [dict(type='PackSegInputs')],
+        ],
+    ),
+]
+# 2 processes x 4. A small network on few pictures bears a larger lr than the recipe's.
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+auto_scale_lr = dict(base_batch_size=8)
+train_cfg = dict(max_iters=800, val_interval=800)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=50),
+    dict(type='PolyLR', eta_min=0.0, power=1.0, by_epoch=False, begin=50, end=800),
+]
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=800))
+log_processor = dict(window_size=20)

@@ -1,0 +1,186 @@
+#!/usr/bin/env python
+"""Test a classifier, segmentor or detector.
+
+    python tools/test.py configs/seg/upernet_adpe-vit-ti_mini.py work_dirs/x/iter_800.pth
+    tools/dist_test.sh CONFIG CHECKPOINT 8
+
+Prints the metrics, with a table by class for segmentation and detection, and writes them to
+WORK_DIR/test_CHECKPOINT.json (test_CHECKPOINT_tta.json with --tta) together with what was tested:
+tools/analysis_tools/transfer_table.py makes tables of such files.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+from mmengine.dist import is_main_process
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+import adpe_mm  # noqa: F401  checks the installed versions first
+from adpe_mm.engine.hooks.checkpoint_fit import file_hash
+from adpe_mm.utils.checkpoint import read_checkpoint
+from adpe_mm.utils.launch import (
+    add_config_arguments,
+    init_processes,
+    load_config,
+    one_sentence_errors,
+    without_pinned_memory,
+)
+from adpe_mm.utils.results import describe_test
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_config_arguments(parser)
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--out',
+        help='keep the predictions: a .pkl file, or for segmentation a folder of PNG files',
+    )
+    parser.add_argument('--show', action='store_true', help='show predictions in a window')
+    parser.add_argument('--show-dir', help='folder to save pictures with predictions to')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds a window stays')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    return parser.parse_args()
+
+
+def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
+    """Write the flags into the config.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If a flag needs a setting that the config lacks.
+    """
+    if cfg.get('test_evaluator') is None:
+        raise ValueError('the config has no test_evaluator: is it one of pretraining?')
+    if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
+        raise FileNotFoundError(f"there is no checkpoint '{args.checkpoint}'")
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    without_pinned_memory(cfg)
+    if args.tta or cfg.get('tta'):
+        if 'tta_pipeline' not in cfg or 'tta_model' not in cfg:
+            raise ValueError(
+                'test-time augmentation needs tta_model and tta_pipeline in the config: the '
+                'configs of classification and segmentation have them'
+            )
+        cfg.tta = True
+        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    if args.show or args.show_dir:
+        show_predictions(cfg, args)
+    keep_details(cfg, args.out)
+    return cfg
+
+
+def show_predictions(cfg: Config, args: argparse.Namespace) -> None:
+    """Have the visualization hook of the task's library draw."""
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise ValueError('--show and --show-dir need default_hooks.visualization in the config')
+    if cfg.default_scope == 'mmpretrain':
+        hook.update(enable=True, show=args.show, out_dir=args.show_dir, interval=1)
+    else:
+        hook.update(draw=True, show=args.show, wait_time=args.wait_time, interval=1)
+        if cfg.default_scope == 'mmdet':
+            hook.pop('interval')
+            hook.update(test_out_dir=args.show_dir)
+        elif args.show_dir:
+            cfg.visualizer.update(
+                save_dir=args.show_dir, vis_backends=[dict(type='LocalVisBackend')]
+            )
+
+
+def keep_details(cfg: Config, out: str | None) -> None:
+    """Results by class from COCO's metric; predictions where `out` says."""
+    evaluators = cfg.test_evaluator
+    evaluators = list(evaluators) if isinstance(evaluators, list) else [evaluators]
+    for evaluator in evaluators:
+        if evaluator.type.endswith('CocoMetric'):
+            evaluator.classwise = True
+        if out and evaluator.type.endswith('IoUMetric'):
+            evaluator.output_dir = out
+    if out and cfg.default_scope != 'mmseg':
+        if not out.endswith(('.pkl', '.pickle')):
+            raise ValueError(f"--out must be a .pkl file, got '{out}'")
+        kind = 'DumpDetResults' if cfg.default_scope == 'mmdet' else 'DumpResults'
+        evaluators.append(ConfigDict(type=kind, out_file_path=out))
+    cfg.test_evaluator = evaluators
+
+
+def remember_classes(runner: Runner) -> dict[str, dict[str, float]]:
+    """Have mmseg's metric fill the returned dict, class by class, where it only prints."""
+    found = {}
+    evaluator = runner.build_evaluator(runner._test_evaluator)
+    runner._test_evaluator = evaluator
+    for metric in evaluator.metrics:
+        if not hasattr(metric, 'total_area_to_metrics'):
+            continue
+        compute = metric.total_area_to_metrics
+
+        def keep(*args, compute=compute, metric=metric, **kwargs):
+            result = compute(*args, **kwargs)
+            for name in ('IoU', 'Acc'):
+                if name in result:
+                    found[name] = dict(
+                        zip(
+                            metric.dataset_meta['classes'],
+                            (100 * result[name]).tolist(),
+                            strict=True,
+                        )
+                    )
+            return result
+
+        metric.total_area_to_metrics = keep
+    return found
+
+
+def split_classes(
+    metrics: dict[str, float], by_class: dict[str, dict[str, float]]
+) -> dict[str, float]:
+    """Move COCO's results of single classes out of the metrics, into `by_class`."""
+    whole = {}
+    for name, value in metrics.items():
+        kind, _, rest = name.rpartition('/')
+        if rest.endswith('_precision'):
+            by_class.setdefault(kind or 'AP', {})[rest.removesuffix('_precision')] = float(value)
+        else:
+            whole[name] = value
+    return whole
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = merge_args(load_config(args), args)
+    init_processes(args.launcher)
+    tested = cfg.model
+    if cfg.get('tta'):
+        cfg.model = ConfigDict(**cfg.tta_model, module=tested)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    by_class = remember_classes(runner)
+    metrics = split_classes(runner.test(), by_class)
+    if not is_main_process():
+        return
+    cfg.model = tested
+    result = describe_test(
+        cfg, runner.test_dataloader.dataset, read_checkpoint(args.checkpoint), metrics
+    )
+    local = Path(args.checkpoint).is_file()
+    result.update(
+        per_class=by_class or None,
+        config=args.config,
+        checkpoint=args.checkpoint,
+        checkpoint_sha256=file_hash(args.checkpoint) if local else None,
+    )
+    name = f'test_{Path(args.checkpoint).stem}{"_tta" if cfg.get("tta") else ""}.json'
+    path = Path(cfg.work_dir, name)
+    path.write_text(json.dumps(result, indent=2) + '\n', encoding='utf-8')
+    print(f'wrote {path}')
+
+
+if __name__ == '__main__':
+    with one_sentence_errors('test'):
+        main()
