@@ -80,16 +80,7 @@ class Attention(nn.Module):
             Tensor of the shape of `x`.
         """
         B, L, E = x.shape
-        qkv = self.qkv(x).reshape(B, L, 3, self.num_heads, self.head_dim)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, H, L, D) each
-        scale = self.head_dim**-0.5
-        rpe_query = q * scale if self.rpe_scaled_query else q
-        if self.decomposed_rpe is not None:
-            of_query, of_key = self.decomposed_rpe(q, grid_size)
-            q = torch.cat((q * scale, of_query), dim=-1)
-            k = torch.cat((k, of_key.expand(*k.shape[:2], -1, -1)), dim=-1)
-            scale = 1.0
-
+        q, k, v, rpe_query, scale = self._project(x, grid_size)
         if self.rpe is None:
             out = F.scaled_dot_product_attention(q, k, v, scale=scale)
         elif L * L <= MAX_PAIRS:
@@ -98,6 +89,30 @@ class Attention(nn.Module):
         else:
             out = self._attend_by_rows(q, k, v, rpe_query, grid_size, perturbation, scale)
         return self.proj(out.transpose(1, 2).reshape(B, L, E))
+
+    def _project(
+        self, x: Tensor, grid_size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
+        """Query, key and value (B, H, L, D or more), the query of iRPE's term, and the scale."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        scale = self.head_dim**-0.5
+        rpe_query = q * scale if self.rpe_scaled_query else q
+        if self.decomposed_rpe is not None:
+            of_query, of_key = self.decomposed_rpe(q, grid_size)
+            q = torch.cat((q * scale, of_query), dim=-1)
+            k = torch.cat((k, of_key.expand(*k.shape[:2], -1, -1)), dim=-1)
+            scale = 1.0
+        return q, k, v, rpe_query, scale
+
+    @torch.no_grad()
+    def weights(self, x: Tensor, grid_size: tuple[int, int]) -> Tensor:
+        """The attention itself, (B, H, query L, key L), to be looked at."""
+        q, k, _, rpe_query, scale = self._project(x, grid_size)
+        logits = q @ k.transpose(-1, -2) * scale
+        if self.rpe is not None:
+            logits = logits + self.rpe(rpe_query, grid_size)
+        return logits.softmax(dim=-1)
 
     def _attend_by_rows(
         self,
