@@ -1,24 +1,41 @@
 """Every config parses, builds at full size, and names nothing that nobody reads."""
 
+import inspect
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope, init_default_scope
+from mmengine.registry import (
+    DATASETS,
+    EVALUATOR,
+    HOOKS,
+    LOG_PROCESSORS,
+    VISUALIZERS,
+    DefaultScope,
+    init_default_scope,
+)
+from torch.utils.data import DataLoader
 
 from adpe_mm.engine import LayerDecayOptimWrapperConstructor
 from adpe_mm.registry import LOOPS, MODELS, RUNNERS, TRANSFORMS
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
-PRETRAIN = sorted((CONFIGS / 'pretrain').glob('*.py'))
+MAE = CONFIGS / 'pretrain' / 'mae_vit-ti_mini.py'
+PRETRAIN = sorted(set((CONFIGS / 'pretrain').glob('*.py')) - {MAE})
+TASKS = sorted(path for task in ('cls', 'seg', 'det') for path in (CONFIGS / task).glob('*.py'))
+ALL = [*PRETRAIN, MAE, *TASKS]
 
 # What a runner reads.
 KEYS = {
     'model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'auto_scale_lr', 'param_scheduler',
     'default_scope', 'default_hooks', 'custom_hooks', 'env_cfg', 'visualizer', 'vis_backends',
     'log_processor', 'log_level', 'load_from', 'resume', 'randomness', 'runner_type', 'strategy',
+    'val_dataloader', 'val_evaluator', 'val_cfg', 'test_dataloader', 'test_evaluator', 'test_cfg',
+    'tta', 'tta_model', 'tta_pipeline',  # by tools/test.py
 }  # fmt: skip
+# What mmengine's Runner and torch's DataLoader read.
+LOADER_KEYS = {*inspect.signature(DataLoader).parameters, 'collate_fn', 'sampler', 'dataset'}
 
 
 @pytest.fixture(autouse=True)
@@ -66,12 +83,143 @@ def test_schedule_arithmetic(path):
     assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1.5e-4 * 4096 / 256)
 
 
-@pytest.mark.parametrize('path', PRETRAIN, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', ALL, ids=lambda path: path.stem)
 def test_docstring_says_what_it_is_how_it_runs_and_what_to_expect(path):
     text = path.read_text()
     doc = text.split('"""')[1]
-    assert f'configs/pretrain/{path.name}' in doc
-    assert 'not run' in doc or 'Measured' in doc
+    assert f'configs/{path.parent.name}/{path.name}' in doc
+    assert 'not run' in doc.replace('\n', ' ') or 'Measured' in doc
+
+
+def build_parts(cfg):
+    """Build all that a config describes, but what needs data or a process group."""
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    for name in ('train', 'val', 'test'):
+        loader = cfg.get(f'{name}_dataloader')
+        if loader is None:
+            continue
+        assert set(loader) <= LOADER_KEYS, set(loader) - LOADER_KEYS
+        for transform in loader.dataset.pipeline:
+            TRANSFORMS.build(transform)
+        dataset = dict(loader.dataset)
+        dataset.pop('pipeline')
+        if dataset['type'] not in ('adpe_mm.Pictures', 'ImageNet', 'CustomDataset'):
+            DATASETS.build(dict(dataset, lazy_init=True))
+    for evaluator in ('val_evaluator', 'test_evaluator'):
+        if cfg.get(evaluator) and cfg[evaluator].type != 'CocoMetric':  # reads its file
+            EVALUATOR.build(dict(type='Evaluator', metrics=cfg[evaluator]))
+    for transform in cfg.get('tta_pipeline', []):
+        TRANSFORMS.build(transform)
+    if 'tta_model' in cfg:
+        MODELS.build(dict(cfg.tta_model, module=model))
+    VISUALIZERS.build(dict(cfg.visualizer, name='configs', vis_backends=None))
+    for hook in [*cfg.default_hooks.values(), *cfg.custom_hooks]:
+        HOOKS.build(hook)
+    LOG_PROCESSORS.build(dict(cfg.log_processor, type='LogProcessor'))
+    return model
+
+
+@pytest.mark.parametrize('path', [MAE, *TASKS], ids=lambda path: path.stem)
+def test_task_config_builds(path):
+    cfg = Config.fromfile(path)
+    assert set(cfg.keys()) <= KEYS, set(cfg.keys()) - KEYS
+    init_default_scope(cfg.default_scope)
+    model = build_parts(cfg)
+    optimizer = dict(optimizer=dict(cfg.optim_wrapper.optimizer))
+    paramwise = cfg.optim_wrapper.get('paramwise_cfg')
+    groups = LayerDecayOptimWrapperConstructor(optimizer, paramwise).param_groups(
+        model, cfg.optim_wrapper.optimizer
+    )
+    if paramwise and 'layer_decay_rate' in paramwise:
+        depths = {group['depth'] for group in groups}
+        assert depths == set(range(model.backbone.num_layers + 2))
+    assert LOOPS.get(cfg.train_cfg.type) and RUNNERS.get(cfg.runner_type)
+
+
+@pytest.mark.parametrize('path', TASKS, ids=lambda path: path.stem)
+def test_task_schedule_arithmetic(path):
+    """Warm-up and decay meet, and end with the training."""
+    cfg = Config.fromfile(path)
+    warm_up, decay = cfg.param_scheduler
+    length = cfg.train_cfg.get('max_iters') or cfg.train_cfg.max_epochs
+    assert warm_up.begin == 0 < warm_up.end < length
+    assert decay.end == length
+    if decay.type == 'MultiStepLR':  # detectron2's steps, whole run or in proportion
+        for step, part in zip(decay.milestones, (163889, 177546), strict=True):
+            assert step / length == pytest.approx(part / 184375, abs=1e-3)
+    else:
+        assert decay.begin == warm_up.end
+        if 'T_max' in decay:
+            assert decay.T_max == decay.end - decay.begin
+    if 'mini' in path.stem:
+        return
+    gpus = 8
+    if path.parent.name == 'det':
+        gpus = 8 if '25e' in path.stem else 64 if 'vit-l' in path.stem else 32
+    batch = gpus * cfg.train_dataloader.batch_size * cfg.optim_wrapper.get('accumulative_counts', 1)
+    assert batch == cfg.auto_scale_lr.base_batch_size
+    if path.parent.name == 'det':
+        seen = length * gpus * cfg.train_dataloader.batch_size
+        epochs = 25 if '25e' in path.stem else 100
+        assert seen / 118000 == pytest.approx(epochs, rel=1e-3)
+
+
+@pytest.mark.parametrize('path', TASKS, ids=lambda path: path.stem)
+def test_classes_agree(path):
+    """As many classes in the heads as in the data."""
+    cfg = Config.fromfile(path)
+    metainfo = cfg.train_dataloader.dataset.get('metainfo')
+    expected = {'ImageNet': 1000, 'ADE20KDataset': 150, 'CocoDataset': 80, 'CustomDataset': 8}
+    wanted = len(metainfo.classes) if metainfo else expected[cfg.train_dataloader.dataset.type]
+    found = []
+
+    def collect(value):
+        if isinstance(value, dict):
+            if 'num_classes' in value:
+                found.append(value['num_classes'])
+            for part in value.values():
+                collect(part)
+        elif isinstance(value, list | tuple):
+            for part in value:
+                collect(part)
+
+    collect(cfg.model)
+    assert found and set(found) == {wanted}
+    assert cfg.val_dataloader == cfg.test_dataloader
+    assert cfg.val_evaluator == cfg.test_evaluator
+
+
+def shapes_of(path, size):
+    """Parameters in millions, and the shapes of the features that reach the heads."""
+    cfg = Config.fromfile(CONFIGS / path)
+    init_default_scope(cfg.default_scope)
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model).eval()
+        images = torch.zeros(1, 3, size, size)
+        if cfg.default_scope == 'mmpretrain':
+            features = model(images)
+        else:
+            features = model.extract_feat(images)
+            heads = model.decode_head if cfg.default_scope == 'mmseg' else model.rpn_head
+            out = heads(features)
+            features = [*features, out if torch.is_tensor(out) else out[0][0]]
+        features = [features] if torch.is_tensor(features) else features
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    return millions, [tuple(f.shape[1:]) for f in features]
+
+
+@pytest.mark.parametrize('ape', ['', '-ape'])
+def test_published_sizes_and_shapes(ape):
+    """MAE: ViT-B 86 M; detectron2's ViTDet-B Mask R-CNN 111 M."""
+    millions, shapes = shapes_of(f'cls/adpe-vit-b{ape}_100e_in1k.py', 224)
+    assert millions == pytest.approx(86.6, abs=0.1)
+    assert shapes == [(768,)] or shapes == [(1000,)]
+    millions, shapes = shapes_of(f'det/mask-rcnn_adpe-vit-b{ape}_100e_coco.py', 1024)
+    assert millions == pytest.approx(111, abs=0.5)
+    assert shapes == [(256, side, side) for side in (256, 128, 64, 32, 16)] + [(3, 256, 256)]
+    millions, shapes = shapes_of(f'seg/upernet_adpe-vit-b{ape}_160k_ade20k-512x512.py', 512)
+    assert shapes == [(768, side, side) for side in (128, 64, 32, 16)] + [(150, 128, 128)]
 
 
 @pytest.mark.parametrize(

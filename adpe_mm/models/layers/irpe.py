@@ -14,6 +14,7 @@ no tensor of one entry a pair *and* bucket, or a pair *and* channel, ever exists
 """
 
 import math
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -70,7 +71,8 @@ def bucket_weights(offset: Tensor) -> Tensor:
     """
     distance = piecewise_distance(offset)
     index = distance.round().clamp(-REACH, REACH).long() + REACH
-    return F.one_hot(index, AXIS_BUCKETS).to(offset.dtype)
+    bucket = torch.arange(AXIS_BUCKETS, device=offset.device)
+    return (index.unsqueeze(-1) == bucket).to(offset.dtype)
 
 
 def interpolate_weights(offset: Tensor) -> Tensor:
@@ -233,7 +235,9 @@ class ImageRelativePosition(nn.Module):
 
         In float32 also under autocast: a bfloat16 weight would hide shifts below 1/256 patch.
         """
-        with torch.autocast(score.device.type, enabled=False):
+        device = score.device.type
+        known = torch.amp.is_autocast_available(device)  # not of 'meta'
+        with torch.autocast(device, enabled=False) if known else nullcontext():
             score = score.float()
             if self.lookup == 'interpolate':
                 # The official sampler reads the row offset along the table's second axis.
