@@ -1,16 +1,37 @@
 #!/usr/bin/env bash
 # The main job on embedded data, in minutes on two CPU cores: draw mini scenes, pretrain AdPE on
-# them with two processes, stop in the middle, resume, and show what was learnt.
+# them with two processes, stop in the middle, resume, carry the network to classification,
+# segmentation and detection beside one from scratch, test, and report.
 #   DATA=data/mini WORK_DIR=work_dirs/demo make demo
+#   SMOKE=1 make demo      the same way through in three minutes, too short to learn anything
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-data=${DATA:-data/mini}
-work_dir=${WORK_DIR:-work_dirs/demo}
+smoke=${SMOKE:-}
+data=${DATA:-data/mini${smoke:+_smoke}}
+work_dir=${WORK_DIR:-work_dirs/demo${smoke:+_smoke}}
 config=configs/pretrain/adpe_vit-ti_mini.py
-log=$work_dir/output.log
-stop_after=$work_dir/epoch_3.pth
+pretrain_dir=$work_dir/pretrain
+log=$pretrain_dir/output.log
 start=$SECONDS
+
+pictures=(--train 1000 --val 200)
+stop_after=$pretrain_dir/epoch_3.pth
+pretrain_options=(train_dataloader.dataset.data_root="$data/imagenet")
+cls_options=({train,val,test}_dataloader.dataset.data_root="$data/imagenet")
+seg_options=({train,val,test}_dataloader.dataset.data_root="$data/ade")
+det_options=({train,val,test}_dataloader.dataset.data_root="$data/coco"
+    {val,test}_evaluator.ann_file="$data/coco/annotations/instances_val2017.json")
+compared_with=(scratch)
+if [ -n "$smoke" ]; then
+    pictures=(--train 64 --val 16)
+    stop_after=$pretrain_dir/epoch_1.pth
+    pretrain_options+=(train_cfg.max_epochs=2)
+    cls_options+=(train_cfg.max_epochs=1 train_cfg.val_interval=2)
+    seg_options+=(train_cfg.max_iters=4 train_cfg.val_interval=8 default_hooks.checkpoint.interval=4)
+    det_options+=(train_cfg.max_iters=4 train_cfg.val_interval=8 default_hooks.checkpoint.interval=4)
+    compared_with=()
+fi
 
 # One process a GPU; without GPUs, two on the CPU.
 processes=$(python -c 'import torch; print(min(torch.cuda.device_count(), 2) or 2)')
@@ -19,18 +40,18 @@ export PORT
 
 # Replaces the (sub)shell that calls it, so that a signal reaches the launcher.
 train() {
-    exec tools/dist_train.sh "$config" "$processes" --work-dir "$work_dir" "$@" \
-        --cfg-options train_dataloader.dataset.data_root="$data/imagenet"
+    exec tools/dist_train.sh "$config" "$processes" --work-dir "$pretrain_dir" "$@" \
+        --cfg-options "${pretrain_options[@]}"
 }
 show() { grep --line-buffered -E 'Epoch\(train\)|stopped by|resumed|Error|train: ' || true; }
 say() { printf '\n== %s\n' "$*"; }
 
-say "1/4 mini scenes: $data"
-python tools/dataset_converters/make_mini.py "$data" --train 1000 --val 200
+say "1/5 mini scenes: $data"
+python tools/dataset_converters/make_mini.py "$data" "${pictures[@]}"
 
-say "2/4 pretraining with $processes processes, until it is stopped; all output in $log"
+say "2/5 pretraining with $processes processes, until it is stopped; all output in $log"
 rm -rf "$work_dir"
-mkdir -p "$work_dir"
+mkdir -p "$pretrain_dir"
 train > >(tee "$log" | show) 2>&1 &
 job=$!
 while [ ! -e "$stop_after" ] && kill -0 "$job" 2> /dev/null; do sleep 1; done
@@ -42,19 +63,27 @@ fi
 kill -TERM "$job" # as a batch system does
 wait "$job" || true
 
-say '3/4 the same command with --resume'
+say '3/5 the same command with --resume'
 (train --resume > >(tee -a "$log" | show) 2>&1) || {
     echo "demo: the resumed run failed, see $log" >&2
     exit 1
 }
+checkpoint=$(cat "$pretrain_dir/last_checkpoint")
 
-say '4/4 curves and reconstructions'
-checkpoint=$(cat "$work_dir/last_checkpoint")
-python tools/analysis_tools/plot_curves.py "$work_dir" --out "$work_dir/curves.png"
+say '4/5 curves and reconstructions'
+python tools/analysis_tools/plot_curves.py "$pretrain_dir" --out "$work_dir/curves.png"
 python tools/visualizations/reconstruct.py "$config" "$checkpoint" "$data/imagenet/val" \
     --out "$work_dir/reconstructions"
 
+say '5/5 classification, segmentation and detection, from these weights and from scratch'
+python tools/benchmarks/transfer.py adpe="$checkpoint" "${compared_with[@]}" --out "$work_dir" \
+    --gpus "$processes" \
+    --cls configs/cls/adpe-vit-ti_mini.py --cls-options "${cls_options[@]}" \
+    --seg configs/seg/upernet_adpe-vit-ti_mini.py --seg-options "${seg_options[@]}" \
+    --det configs/det/mask-rcnn_adpe-vit-ti_mini.py --det-options "${det_options[@]}"
+
 say "done in $((SECONDS - start)) s"
+echo "report:           $work_dir/report.html (open it in a browser)"
 echo "checkpoint:       $checkpoint"
 echo "curves:           $work_dir/curves.png (TensorBoard: tensorboard --logdir $work_dir)"
 echo "reconstructions:  $work_dir/reconstructions/"

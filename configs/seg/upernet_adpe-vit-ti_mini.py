@@ -109,6 +109,7 @@ val_dataloader = dict(
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         pipeline=[
             dict(type='LoadImageFromFile'),
+            dict(type='Resize', scale=(160, 160), keep_ratio=True),
             dict(type='LoadAnnotations', reduce_zero_label=True),
             dict(type='PackSegInputs'),
         ],
@@ -136,10 +137,10 @@ tta_pipeline = [
 # 2 processes x 4. A small network on few pictures bears a larger lr than the recipe's.
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 auto_scale_lr = dict(base_batch_size=8)
-train_cfg = dict(max_iters=800, val_interval=800)
+train_cfg = dict(max_iters=300, val_interval=300)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=50),
-    dict(type='PolyLR', eta_min=0.0, power=1.0, by_epoch=False, begin=50, end=800),
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=30),
+    dict(type='PolyLR', eta_min=0.0, power=1.0, by_epoch=False, begin=30, end=300),
 ]
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=800))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=300))
 log_processor = dict(window_size=20)

@@ -206,6 +206,24 @@ def execute(run: Run, processes: int) -> None:
     print(f'{run.name}: done in {time.monotonic() - start:.0f} s', flush=True)
 
 
+def predict(run: Run) -> None:
+    """Draw some predictions of a tested network, unless that was done."""
+    out = run.work_dir / 'predictions'
+    if out.exists():
+        return
+    script = TOOLS / 'visualizations' / 'predict.py'
+    command = [sys.executable, script, run.config, run.checkpoint, '--out', out, '--max', '6']
+    log = run.work_dir / 'output.log'
+    with open(log, 'a', encoding='utf-8') as output:
+        subprocess.run(
+            [*map(str, command), '--cfg-options', *run.options],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=dict(os.environ, PYTHONPATH=str(ROOT)),
+            check=True,
+        )
+
+
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -247,8 +265,11 @@ def main() -> None:
     print(f'{len(runs)} runs, {len(runs) - len(todo)} of them complete', flush=True)
     for run in todo:
         execute(run, processes)
-    subprocess.run(table, check=True)
-    subprocess.run(report, check=True)
+    for run in runs:
+        if run.checkpoint is not None and run.work_dir.name.endswith(f'_seed{args.seeds[0]}'):
+            predict(run)
+    for command in (table, report):
+        subprocess.run(command, check=True, env=dict(os.environ, PYTHONPATH=str(ROOT)))
 
 
 if __name__ == '__main__':
