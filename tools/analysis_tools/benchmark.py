@@ -1,0 +1,377 @@
+#!/usr/bin/env python
+"""Time this package against a plain baseline, alternately in one run.
+
+    python tools/analysis_tools/benchmark.py step --batch 4
+    python tools/analysis_tools/benchmark.py attention
+    python tools/analysis_tools/benchmark.py memory
+
+step       a whole training step of pretraining: forward, backward, optimiser
+attention  forward and backward of one attention layer, by number of tokens
+memory     peak memory of attention at 64 x 64 patches, and of the detection backbone at 1024 px
+
+The baselines do what the official code does, in plain calls of torch (plain_mae_plus.py). A ratio
+is the baseline's time over ours.
+"""
+
+import argparse
+import json
+import math
+import resource
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from plain_mae_plus import bucket_bias, plain_loss, sampled_bias
+from torch.utils.flop_counter import FlopCounterMode
+
+from adpe_mm.engine import LayerDecayOptimWrapperConstructor
+from adpe_mm.models import AdPEViT
+from adpe_mm.models.layers.attention import Attention
+from adpe_mm.registry import MODELS
+from adpe_mm.utils.benchmark import alternate, matmul_peak, medians
+from adpe_mm.utils.launch import one_sentence_errors
+from adpe_mm.utils.results import device_name, versions
+
+DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
+VARIANTS = {
+    'ape': ('ape', None),
+    'rpe': ('rpe', None),
+    'ape-embed': ('ape', 'embedding'),
+    'ape-coord': ('ape', 'coordinate'),
+    'rpe-embed': ('rpe', 'embedding'),
+    'rpe-coord': ('rpe', 'coordinate'),
+}
+
+
+def build_model(arch: str, variant: str, img_size: int) -> torch.nn.Module:
+    """A pretraining network of the full recipe."""
+    position, mode = VARIANTS[variant]
+    lookup = 'interpolate' if variant == 'rpe-coord' else 'bucket'
+    model = MODELS.build(
+        dict(
+            type='adpe_mm.MAEPlus',
+            backbone=dict(
+                type='adpe_mm.AdPEPretrainViT',
+                arch=arch,
+                img_size=img_size,
+                position=position,
+                rpe_lookup=lookup,
+            ),
+            neck=dict(type='adpe_mm.AdPEDecoder', embed_dims=512, num_layers=8, num_heads=16),
+            adversary=mode and dict(type='adpe_mm.AdversarialPosition', mode=mode),
+        )
+    )
+    torch.manual_seed(0)
+    model.init_weights()
+    return model.to(DEVICE).train()
+
+
+class OurStep:
+    """A step as tools/train.py does it."""
+
+    def __init__(self, model, images, dtype: str, compiled: bool = False) -> None:
+        self.model, self.images = model, images
+        wrapper = dict(
+            type='adpe_mm.AmpOptimWrapper',
+            dtype=dtype,
+            optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.95), fused=True),
+        )
+        self.optimizer = LayerDecayOptimWrapperConstructor(wrapper)(model)
+        self.loss = torch.compile(model.loss) if compiled else model.loss
+
+    def __call__(self) -> None:
+        with self.optimizer.optim_context(self.model):
+            loss = self.loss(self.images)['loss']
+        self.optimizer.update_params(loss)
+
+
+class PlainStep:
+    """A step of the plain formulation: one group a parameter, neither fused nor foreach."""
+
+    def __init__(self, model, images, dtype: str) -> None:
+        self.model, self.images, self.dtype = model, images, getattr(torch, dtype)
+        groups = [dict(params=[p]) for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=1e-4, betas=(0.9, 0.95), foreach=False, fused=False
+        )
+        self.scaler = torch.amp.GradScaler(DEVICE, enabled=dtype == 'float16')
+        p = model.backbone.patch_size
+        self.num_patches = (images.shape[-1] // p) ** 2
+
+    def loss(self) -> torch.Tensor:
+        noise = torch.rand(len(self.images), self.num_patches, device=self.images.device)
+        return plain_loss(self.model, self.images, noise)
+
+    def __call__(self) -> None:
+        self.optimizer.zero_grad()
+        with torch.autocast(DEVICE, self.dtype, enabled=self.dtype != torch.float32):
+            loss = self.loss()
+        loss.item()  # the official loop checks it for infinities at every step
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+
+def step(args: argparse.Namespace) -> dict:
+    """Whole training steps."""
+    baseline = args.baseline_dtype or ('float16' if DEVICE == 'cuda' else 'float32')
+    images = torch.randn(args.batch * args.crops, 3, args.img_size, args.img_size, device=DEVICE)
+    candidates = {}
+    for variant in args.variants:
+        for dtype in args.dtypes:
+            model = build_model(args.arch, variant, args.img_size)
+            candidates[f'{variant} ours {dtype}'] = OurStep(model, images, dtype)
+            if args.compile:
+                model = build_model(args.arch, variant, args.img_size)
+                candidates[f'{variant} ours {dtype} compiled'] = OurStep(model, images, dtype, True)
+        plain = PlainStep(build_model(args.arch, variant, args.img_size), images, baseline)
+        candidates[f'{variant} plain {baseline}'] = plain
+    counter = FlopCounterMode(display=False)
+    with counter:  # of the first variant, which has no other products than all of them
+        plain_first = PlainStep(
+            build_model(args.arch, args.variants[0], args.img_size), images, 'float32'
+        )
+        plain_first.loss().backward()
+    total = counter.get_total_flops()
+    peaks = {d: matmul_peak(getattr(torch, d), DEVICE) for d in {*args.dtypes, baseline}}
+    found = medians(alternate(candidates, args.repeats, args.warmup))
+    rows = []
+    for name, seconds in found.items():
+        variant, _, dtype = name.split()[:3]
+        plain = found[f'{variant} plain {baseline}']
+        rows.append(
+            dict(
+                candidate=name,
+                milliseconds=1e3 * seconds,
+                images_per_second=args.batch / seconds,
+                ratio_to_plain=plain / seconds,
+                share_of_peak=total / seconds / peaks[dtype],
+            )
+        )
+    return dict(
+        rows=rows,
+        gflop_per_image=total / args.batch / 1e9,
+        peak_tflops={d: p / 1e12 for d, p in peaks.items()},
+        setting=f'ViT-{args.arch.upper()}, {args.batch} images x {args.crops} crops of '
+        f'{args.img_size} px',
+    )
+
+
+def attention(args: argparse.Namespace) -> dict:
+    """One layer, forward and backward."""
+    dtype = getattr(torch, args.dtype)
+    rows = []
+    for side in args.sides:
+        tokens, batch = side * side + 1, max(1, args.tokens // (side * side))
+        x = torch.randn(batch, tokens, 64 * args.heads, device=DEVICE, requires_grad=True)
+        layers = {
+            'none': Attention(64 * args.heads, args.heads),
+            'bucket': Attention(64 * args.heads, args.heads, 'bucket'),
+            'interpolate': Attention(64 * args.heads, args.heads, 'interpolate'),
+        }
+
+        candidates = {}
+        for name, layer in layers.items():
+            layer.to(DEVICE)
+            candidates[f'ours {name}'] = partial(forward_backward, layer, x, (side, side), dtype)
+            plain = partial(plain_attention, layer)
+            candidates[f'plain {name}'] = partial(forward_backward, plain, x, side, dtype)
+        if side > 32:  # (D, N, N): gigabytes
+            del candidates['plain interpolate']
+        found = medians(alternate(candidates, args.repeats, args.warmup))
+        for name, seconds in found.items():
+            kind = name.split()[1]
+            plain = found.get(f'plain {kind}')
+            rows.append(
+                dict(
+                    tokens=tokens,
+                    batch=batch,
+                    candidate=name,
+                    milliseconds=1e3 * seconds,
+                    ratio_to_plain=plain / seconds if plain else math.nan,
+                    over_no_position=seconds / found['ours none'],
+                )
+            )
+    return dict(rows=rows, setting=f'{args.heads} heads of 64, {args.dtype}')
+
+
+def forward_backward(function, x: torch.Tensor, grid, dtype: torch.dtype) -> None:
+    with torch.autocast(DEVICE, dtype, enabled=dtype != torch.float32):
+        out = function(x, grid)
+    out.float().square().mean().backward()
+
+
+def plain_attention(layer: Attention, x: torch.Tensor, side: int) -> torch.Tensor:
+    """Attention with its matrix, and iRPE's term of every pair, in memory."""
+    B, L, E = x.shape
+    q, k, v = layer.qkv(x).reshape(B, L, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)
+    q = q * layer.head_dim**-0.5
+    logits = q @ k.transpose(-2, -1)
+    if layer.rpe is not None:
+        if layer.rpe.lookup == 'bucket':
+            logits = logits + bucket_bias(q, layer.rpe.table, side)
+        else:
+            logits = logits + sampled_bias(q, layer.rpe.table, side, None, None)
+    out = logits.softmax(dim=-1) @ v
+    return layer.proj(out.transpose(1, 2).reshape(B, L, E))
+
+
+def additive_mask_attention(layer: Attention, x: torch.Tensor, side: int) -> torch.Tensor:
+    """SDPA with one additive (heads, N, N) mask that is given, and learnt."""
+    B, L, E = x.shape
+    q, k, v = layer.qkv(x).reshape(B, L, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)
+    mask = torch.zeros(1, layer.num_heads, L, L, device=x.device, dtype=q.dtype)
+    out = F.scaled_dot_product_attention(q, k, v, mask.requires_grad_())
+    return layer.proj(out.transpose(1, 2).reshape(B, L, E))
+
+
+def vitdet(position: str, with_cp: bool) -> AdPEViT:
+    return AdPEViT(
+        arch='b',
+        img_size=1024,
+        pretrain_img_size=224,
+        position=position,
+        decomposed_rpe=position == 'ape',
+        out_type='featmap',
+        final_norm=False,
+        with_cls_token=False,
+        window_size=14,
+        with_cp=with_cp,
+    )
+
+
+MEMORY_CASES = {
+    'attention, no position': ('attention', None),
+    'attention, SDPA with an additive mask': ('mask', None),
+    'attention, iRPE bucket': ('attention', 'bucket'),
+    'attention, iRPE interpolate': ('attention', 'interpolate'),
+    'attention, plain iRPE bucket': ('plain', 'bucket'),
+    'ViTDet-B 1024 px, absolute and decomposed': ('vitdet', 'ape', False),
+    'ViTDet-B 1024 px, iRPE': ('vitdet', 'rpe', False),
+    'ViTDet-B 1024 px, absolute, checkpointing': ('vitdet', 'ape', True),
+    'ViTDet-B 1024 px, iRPE, checkpointing': ('vitdet', 'rpe', True),
+}
+
+
+def measure_memory(case: str, dtype: str) -> int:
+    """Peak bytes that forward and backward of one picture need beyond weights and input."""
+    kind, *rest = MEMORY_CASES[case]
+    if kind == 'vitdet':
+        module = vitdet(*rest).to(DEVICE).train()
+        x = torch.randn(1, 3, 1024, 1024, device=DEVICE)
+
+        def forward():
+            return module(x)[0]
+    else:
+        module = Attention(768, 12, rest[0]).to(DEVICE)
+        x = torch.randn(1, 4096, 768, device=DEVICE, requires_grad=True)
+        functions = dict(
+            attention=lambda: module(x, (64, 64)),
+            mask=lambda: additive_mask_attention(module, x, 64),
+            plain=lambda: plain_attention_without_cls(module, x, 64),
+        )
+        forward = functions[kind]
+    for param in module.parameters():
+        param.grad = torch.zeros_like(param)
+    if x.requires_grad:
+        x.grad = torch.zeros_like(x)
+    if DEVICE == 'cuda':
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    else:
+        before = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with torch.autocast(DEVICE, getattr(torch, dtype), enabled=dtype != 'float32'):
+        out = forward()
+    out.float().square().mean().backward()
+    if DEVICE == 'cuda':
+        return torch.cuda.max_memory_allocated() - before
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+
+
+def plain_attention_without_cls(layer: Attention, x: torch.Tensor, side: int) -> torch.Tensor:
+    """`plain_attention` of patches alone."""
+    B, N, E = x.shape
+    q, k, v = layer.qkv(x).reshape(B, N, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)
+    q = q * layer.head_dim**-0.5
+    padded = F.pad(q, (0, 0, 1, 0))
+    logits = q @ k.transpose(-2, -1) + bucket_bias(padded, layer.rpe.table, side)[:, :, 1:, 1:]
+    return layer.proj((logits.softmax(dim=-1) @ v).transpose(1, 2).reshape(B, N, E))
+
+
+def memory(args: argparse.Namespace) -> dict:
+    """Each case in a process of its own: on a CPU only a process has a peak."""
+    if args.case:
+        print(measure_memory(args.case, args.dtype))
+        sys.exit()
+    rows = []
+    for case in MEMORY_CASES:
+        command = [sys.executable, __file__, 'memory', '--case', case, '--dtype', args.dtype]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f'{case} failed: {done.stderr.strip().splitlines()[-1]}')
+        rows.append(dict(case=case, megabytes=int(done.stdout.split()[-1]) / 2**20))
+    return dict(rows=rows, setting=f'1 picture, forward and backward, {args.dtype}')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest='command', required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument('--repeats', type=int, default=5, help='timings of each candidate')
+    common.add_argument('--warmup', type=int, default=2, help='calls of each before')
+    common.add_argument('--json', type=Path, help='file to write the results to')
+
+    steps = commands.add_parser('step', parents=[common])
+    steps.add_argument('--arch', default='b')
+    steps.add_argument('--batch', type=int, default=256 if DEVICE == 'cuda' else 4, help='images')
+    steps.add_argument('--crops', type=int, default=4, help='crops an image')
+    steps.add_argument('--img-size', type=int, default=112, help='side of a crop in pixels')
+    steps.add_argument('--variants', nargs='+', choices=VARIANTS, default=['ape', 'rpe-coord'])
+    steps.add_argument('--dtypes', nargs='+', default=['bfloat16', 'float32'])
+    steps.add_argument('--baseline-dtype', help='float16 on a GPU, float32 on a CPU')
+    steps.add_argument('--compile', action='store_true', help='ours compiled as well')
+
+    layers = commands.add_parser('attention', parents=[common])
+    layers.add_argument('--sides', nargs='+', type=int, default=[7, 14, 32, 64], help='of the grid')
+    layers.add_argument('--tokens', type=int, default=4096, help='patches a batch')
+    layers.add_argument('--heads', type=int, default=12)
+    layers.add_argument('--dtype', default='bfloat16')
+
+    peaks = commands.add_parser('memory', parents=[common])
+    peaks.add_argument('--dtype', default='bfloat16')
+    peaks.add_argument('--case', choices=MEMORY_CASES, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def print_table(rows: list[dict]) -> None:
+    columns = list(rows[0])
+    cells = [[_format(row[c]) for c in columns] for row in rows]
+    widths = [max(len(c), *(len(row[i]) for row in cells)) for i, c in enumerate(columns)]
+    for row in (columns, ['-' * width for width in widths], *cells):
+        print('| ' + ' | '.join(f'{c:<{w}}' for c, w in zip(row, widths, strict=True)) + ' |')
+
+
+def _format(value) -> str:
+    return f'{value:.3g}' if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    args = parse_args()
+    result = dict(step=step, attention=attention, memory=memory)[args.command](args)
+    result |= dict(command=args.command, device=device_name(), versions=versions())
+    print_table(result['rows'])
+    for key, value in result.items():
+        if key != 'rows':
+            print(f'{key}: {value}')
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=2) + '\n', encoding='utf-8')
+
+
+if __name__ == '__main__':
+    with one_sentence_errors('benchmark'):
+        main()
