@@ -87,7 +87,7 @@ def one_sentence_errors(command: str) -> Iterator[None]:
     """
     try:
         yield
-    except (FileNotFoundError, ValueError, RuntimeError) as error:
+    except (FileNotFoundError, FileExistsError, ValueError, RuntimeError) as error:
         end_workers()
         root: BaseException = error
         while root.__context__ is not None and type(root.__context__) is type(error):

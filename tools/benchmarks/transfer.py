@@ -6,7 +6,8 @@
     python tools/benchmarks/transfer.py mae=mae.pth adpe=adpe.pth --seeds 0 1 2
     python tools/benchmarks/transfer.py CONFIG --slurm PARTITION    # prints the commands only
 
-Each entry is a config of pretraining, NAME=CHECKPOINT, or the word scratch. Stop it at any time and
+Each entry is a config of pretraining, NAME=CHECKPOINT, or the word scratch (which gets no layer-wise
+lr decay: that is for weights that know something). Stop it at any time and
 give the same command again: what is complete is left alone, what was interrupted is resumed. In OUT
 are a folder for each entry, with one for each run, the tables, and report.html.
 """
@@ -117,7 +118,7 @@ def backbone_options(entry: str, args: argparse.Namespace) -> list[str]:
     """Overrides that make a task's backbone the one that was pretrained."""
     name, equals, checkpoint = entry.partition('=')
     if name == 'scratch' and not equals:
-        return []
+        return ['optim_wrapper.paramwise_cfg.layer_decay_rate=1.0']
     if equals:
         variant = describe_pretraining(load_weights(checkpoint))['variant'] or 'APE'
         position = variant[:3].lower()

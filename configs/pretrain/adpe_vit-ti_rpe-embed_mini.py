@@ -1,0 +1,13 @@
+"""AdPE on mini scenes: relative positions in embedding mode.
+
+    python tools/dataset_converters/make_mini.py data/mini --train 1000 --val 200
+    tools/dist_train.sh configs/pretrain/adpe_vit-ti_rpe-embed_mini.py 2
+
+Measured: see docs/mini_benchmark.md.
+"""
+
+_base_ = './maeplus_vit-ti_mini.py'
+model = dict(
+    backbone=dict(rpe_lookup='bucket'),
+    adversary=dict(type='adpe_mm.AdversarialPosition', mode='embedding'),
+)
