@@ -6,10 +6,10 @@
     python tools/benchmarks/transfer.py mae=mae.pth adpe=adpe.pth --seeds 0 1 2
     python tools/benchmarks/transfer.py CONFIG --slurm PARTITION    # prints the commands only
 
-Each entry is a config of pretraining, NAME=CHECKPOINT, or the word scratch (which gets no layer-wise
-lr decay: that is for weights that know something). Stop it at any time and
-give the same command again: what is complete is left alone, what was interrupted is resumed. In OUT
-are a folder for each entry, with one for each run, the tables, and report.html.
+Each entry is a config of pretraining, NAME=CHECKPOINT, or the word scratch, which gets no
+layer-wise lr decay: that is for weights that know something. Stop it and give the same command
+again: what is complete is left alone, what was interrupted is resumed. In OUT are a folder for each
+entry, with one for each run, the tables, and report.html.
 """
 
 import argparse

@@ -1,4 +1,7 @@
-"""ImageNet-1K at 224 px with RandAugment and random erasing, 128 images a GPU."""
+"""ImageNet-1K at 224 px with RandAugment and random erasing, 128 images a GPU.
+
+With --tta each image is tested as it is and mirrored.
+"""
 
 train_dataloader = dict(
     batch_size=128,
@@ -64,3 +67,28 @@ val_dataloader = dict(
 val_evaluator = dict(type='Accuracy', topk=(1, 5))
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator
+
+tta_model = dict(type='AverageClsScoreTTA')
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [
+                dict(
+                    type='ResizeEdge',
+                    scale=256,
+                    edge='short',
+                    backend='pillow',
+                    interpolation='bicubic',
+                )
+            ],
+            [dict(type='CenterCrop', crop_size=224)],
+            [
+                dict(type='RandomFlip', prob=0.0, direction='horizontal'),
+                dict(type='RandomFlip', prob=1.0, direction='horizontal'),
+            ],
+            [dict(type='PackInputs')],
+        ],
+    ),
+]
