@@ -7,7 +7,8 @@
 Every object is built from the same five parts (two balls, two blocks, a ring) in one material.
 Which part sits where is shuffled, and materials, sizes and poses are drawn alike for all classes:
 only the arrangement of the parts tells what an object is. Classes keep their identity when
-mirrored, as augmentation does that. A picture shows one main object and one to three smaller ones.
+mirrored, as augmentation does that. A picture shows one main object and one to three smaller ones
+(--others).
 
     OUT/imagenet/{train,val}/CLASS/*.jpg     by the main object's class
     OUT/ade/images/{training,validation}/*.jpg
@@ -83,6 +84,7 @@ class Options:
         unlabelled: Number of further pictures without labels.
         size: Longer side, in pixels; the other is 3/4 of it or the same.
         classes: Number of classes, K.
+        others: Smaller objects beside the main one, at the most; at least one, unless it is 0.
         seed: Seed of everything.
         quality: JPEG quality.
         photos: Folder with photographs, from which every second background is cut.
@@ -93,6 +95,7 @@ class Options:
     unlabelled: int = 0
     size: int = 160
     classes: int = 8
+    others: int = 3
     seed: int = 0
     quality: int = 92
     photos: str | None = None
@@ -108,6 +111,8 @@ class Options:
                 )
         if self.unlabelled < 0:
             raise ValueError(f'--unlabelled must not be negative, got {self.unlabelled}')
+        if self.others < 0:
+            raise ValueError(f'--others must not be negative, got {self.others}')
         if self.size < 64:
             raise ValueError(f'--size must be at least 64 (pixels), got {self.size}')
         if self.seed < 0:
@@ -261,7 +266,11 @@ def recognisable(objects: list[Drawn], main: Drawn, shape: tuple[int, int]) -> b
 
 
 def compose(
-    rng: np.random.Generator, label: int, names: list[str], shape: tuple[int, int]
+    rng: np.random.Generator,
+    label: int,
+    names: list[str],
+    shape: tuple[int, int],
+    others: int = 3,
 ) -> list[Drawn]:
     """Draw what is where.
 
@@ -270,6 +279,7 @@ def compose(
         label: Class of the main object.
         names: Of all classes.
         shape: (height, width) of the picture.
+        others: Smaller objects, at the most.
 
     Returns:
         The objects from back to front.
@@ -281,7 +291,7 @@ def compose(
         if recognisable([main], main, shape):
             break
     objects = [main]
-    for _ in range(rng.integers(1, 4)):
+    for _ in range(rng.integers(1, others + 1) if others else 0):
         other = int(rng.integers(len(names)))
         small = spacing * rng.uniform(0.4, 0.7)
         for _ in range(10):
@@ -522,7 +532,8 @@ def draw(
     rng = np.random.default_rng([options.seed, SPLITS.index(split), index])
     short = round(options.size * rng.choice([0.75, 1]))
     shape = (short, options.size) if rng.random() < 0.5 else (options.size, short)
-    objects = compose(rng, index % options.classes, class_names(options.classes), shape)
+    names = class_names(options.classes)
+    objects = compose(rng, index % options.classes, names, shape, options.others)
     return paint(rng, objects, shape, photos), stack(objects, shape), [o.label for o in objects]
 
 
@@ -776,6 +787,7 @@ def main() -> None:
         unlabelled='further pictures without labels',
         size='longer side of a picture, in pixels',
         classes=f'number of classes, 8 to {len(ARRANGEMENTS)}',
+        others='smaller objects beside the main one, at the most',
         seed='seed of everything',
         quality='JPEG quality, 1 to 100',
         photos='folder with photographs, from which every second background is cut',
