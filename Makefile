@@ -12,16 +12,19 @@ activate = source "$(ADPE_ENV)/bin/activate" && export PYTHONPATH="$(CURDIR)"
 shell_scripts = find . -path './.?*' -prune -o -name '*.sh' -print0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo mini-benchmark test lint format clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:  ## Make the environment in .venv, or in $ADPE_ENV
 	@bash tools/setup_env.sh
 
-demo: setup  ## Pretrain on small drawn scenes and show the reconstructions
+demo: setup  ## Pretrain on small drawn scenes, transfer to three tasks, report
 	@$(activate) && bash tools/demo.sh
+
+mini-benchmark: setup  ## Compare scratch, MAE, MAE+ and AdPE on three tasks (hours)
+	@$(activate) && bash tools/benchmarks/mini.sh
 
 test: setup  ## Run all tests
 	@$(activate) && OMP_NUM_THREADS=1 python -m pytest -q -n $(JOBS) $(ARGS)

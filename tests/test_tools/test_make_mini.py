@@ -252,6 +252,13 @@ def test_photographs_as_backgrounds(tmp_path, capsys):
     assert tool.fingerprint(moved, tool.find_photos(moved.photos)) == with_photos
 
 
+@pytest.mark.parametrize('others, most', [(0, 1), (1, 2), (3, 4)])
+def test_number_of_objects(others, most):
+    options = Options(others=others, size=64)
+    counts = {len(draw(options, 'train', index, [])[2]) for index in range(30)}
+    assert max(counts) == most and (others == 0) == (counts == {1})
+
+
 @pytest.mark.parametrize(
     'option, message',
     [
@@ -261,6 +268,7 @@ def test_photographs_as_backgrounds(tmp_path, capsys):
         (dict(val=0), '--val must be at least the number of classes'),
         (dict(unlabelled=-1), '--unlabelled must not be negative'),
         (dict(size=63), '--size must be at least 64'),
+        (dict(others=-1), '--others must not be negative'),
         (dict(seed=-1), '--seed must not be negative'),
         (dict(quality=0), '--quality must lie in'),
     ],
