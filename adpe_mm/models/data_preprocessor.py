@@ -40,4 +40,6 @@ class MultiCropPreprocessor(BaseDataPreprocessor):
             ``inputs`` (B * C, 3, h, w), float32, and ``data_samples``, None.
         """
         crops = self.cast_data(data['inputs']).flatten(0, 1)
-        return dict(inputs=(crops.float() - self.mean) / self.std, data_samples=None)
+        # They come pixel by pixel, as they were decoded; the network takes them plane by plane.
+        crops = crops.to(torch.float32, memory_format=torch.contiguous_format)
+        return dict(inputs=(crops - self.mean) / self.std, data_samples=None)

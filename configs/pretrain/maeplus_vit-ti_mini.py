@@ -36,8 +36,13 @@ train_dataloader = dict(
     dataset=dict(
         data_root='data/mini/imagenet',
         pipeline=[
-            dict(type='adpe_mm.LoadPicture'),
-            dict(type='adpe_mm.MultiCrop', num_crops=4, size=56, scale=(0.08, 1.0)),
+            dict(
+                type='adpe_mm.MultiCrop',
+                num_crops=4,
+                size=56,
+                scale=(0.08, 1.0),
+                reducing_gap=1.5,
+            ),
             dict(type='adpe_mm.PackCrops'),
         ],
     ),
