@@ -45,6 +45,12 @@ def medians(seconds: dict[str, list[float]]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+def ratio(seconds: dict[str, list[float]], of: str, to: str) -> float:
+    """How many times as fast one is as another: the median over timings that were neighbours."""
+    pairs = zip(seconds[to], seconds[of], strict=True)
+    return statistics.median(other / one for other, one in pairs)
+
+
 def matmul_peak(dtype: torch.dtype, device: str, size: int | None = None) -> float:
     """Floating-point operations a second of a large square matrix product, the best of several.
 

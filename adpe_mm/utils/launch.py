@@ -81,8 +81,8 @@ def end_workers() -> None:
 def one_sentence_errors(command: str) -> Iterator[None]:
     """Show a user's mistake as the sentence that this package raised, without a traceback.
 
-    Only errors that were raised on purpose, by a `raise` in this package or in the command itself,
-    are shortened; mmengine wraps them in its own, so the first of the chain counts. All else
+    Only errors that were raised on purpose, by a `raise` in this package or beside the command, are
+    shortened; mmengine wraps them in its own, so the first of the chain counts. All else
     keeps its traceback.
     """
     try:
@@ -99,7 +99,8 @@ def one_sentence_errors(command: str) -> Iterator[None]:
                 sys.exit(f'{command}: {text.strip().splitlines()[-1].partition(": ")[2]}')
             raise
         raised_in = Path(traceback.extract_tb(root.__traceback__)[-1].filename).resolve()
-        if PACKAGE not in raised_in.parents and raised_in != Path(sys.argv[0]).resolve():
+        commands = Path(sys.argv[0]).resolve().parent
+        if PACKAGE not in raised_in.parents and raised_in.parent != commands:
             raise
         sys.exit(f'{command}: {root}')
     # Not after an error: the other processes may never come to the same point.

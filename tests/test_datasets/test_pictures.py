@@ -1,5 +1,8 @@
+import multiprocessing
 import re
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -141,3 +144,46 @@ def test_paths_are_in_one_buffer(folder):
     """So the workers' memory does not grow: no Python object per picture is touched."""
     dataset = Pictures(data_root=str(folder))
     assert dataset.data_list == [] and dataset.data_bytes.dtype == np.uint8
+
+
+def private_memory():
+    """Bytes of this process that it shares with no other: its unique set size."""
+    lines = Path('/proc/self/smaps_rollup').read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith('Private_'))
+
+
+def visit_all(dataset, pipe):
+    start_worker(0)
+    for index in range(1000):
+        dataset.get_data_info(index)
+    before = private_memory()
+    for index in range(0, len(dataset), 2):
+        dataset.get_data_info(index)
+    pipe.send(private_memory() - before)
+
+
+@pytest.mark.slow
+def test_memory_of_a_worker_does_not_grow_over_a_million_paths(tmp_path):
+    """Were the paths Python objects, counting references would copy all their pages."""
+    lines = (f'n{i // 1300:08}/n{i // 1300:08}_{i}.JPEG' for i in range(1_000_000))
+    (tmp_path / 'list.txt').write_text('\n'.join(lines))
+    dataset = Pictures(data_root=str(tmp_path), ann_file='list.txt')
+    ours, theirs = multiprocessing.get_context('fork').Pipe()
+    worker = multiprocessing.get_context('fork').Process(target=visit_all, args=(dataset, theirs))
+    worker.start()
+    assert ours.poll(120)
+    assert ours.recv() < 8e6  # bytes; a list of dicts grew by 160 MB
+    worker.join()
+
+
+def thread_counts(worker_id, pipe):
+    start_worker(worker_id)
+    pipe.send((cv2.getNumThreads(), torch.get_num_threads()))
+
+
+def test_a_worker_has_one_thread():
+    ours, theirs = multiprocessing.get_context('fork').Pipe()
+    worker = multiprocessing.get_context('fork').Process(target=thread_counts, args=(0, theirs))
+    worker.start()
+    assert ours.poll(30) and ours.recv() == (1, 1)
+    worker.join()

@@ -1,10 +1,13 @@
 #!/usr/bin/env python
 """Time this package against a plain baseline, alternately in one run.
 
+    python tools/analysis_tools/benchmark.py input
     python tools/analysis_tools/benchmark.py step --batch 4
     python tools/analysis_tools/benchmark.py attention
     python tools/analysis_tools/benchmark.py memory
 
+input      from files to batches of four crops, on one core and by workers; without a folder it
+           makes 200 JPEGs of 500 x 375 px and 57 kB from photographs of scikit-image
 step       a whole training step of pretraining: forward, backward, optimiser
 attention  forward and backward of one attention layer, by number of tokens
 memory     peak memory of attention at 64 x 64 patches, and of the detection backbone at 1024 px
@@ -22,6 +25,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import benchmark_input
 import torch
 import torch.nn.functional as F
 from plain_mae_plus import bucket_bias, plain_loss, sampled_bias
@@ -31,7 +35,7 @@ from adpe_mm.engine import LayerDecayOptimWrapperConstructor
 from adpe_mm.models import AdPEViT
 from adpe_mm.models.layers.attention import Attention
 from adpe_mm.registry import MODELS
-from adpe_mm.utils.benchmark import alternate, matmul_peak, medians
+from adpe_mm.utils.benchmark import alternate, matmul_peak, medians, ratio
 from adpe_mm.utils.launch import one_sentence_errors
 from adpe_mm.utils.results import device_name, versions
 
@@ -137,17 +141,16 @@ def step(args: argparse.Namespace) -> dict:
         plain_first.loss().backward()
     total = counter.get_total_flops()
     peaks = {d: matmul_peak(getattr(torch, d), DEVICE) for d in {*args.dtypes, baseline}}
-    found = medians(alternate(candidates, args.repeats, args.warmup))
+    timings = alternate(candidates, args.repeats, args.warmup)
     rows = []
-    for name, seconds in found.items():
+    for name, seconds in medians(timings).items():
         variant, _, dtype = name.split()[:3]
-        plain = found[f'{variant} plain {baseline}']
         rows.append(
             dict(
                 candidate=name,
                 milliseconds=1e3 * seconds,
                 images_per_second=args.batch / seconds,
-                ratio_to_plain=plain / seconds,
+                ratio_to_plain=ratio(timings, name, f'{variant} plain {baseline}'),
                 share_of_peak=total / seconds / peaks[dtype],
             )
         )
@@ -181,18 +184,17 @@ def attention(args: argparse.Namespace) -> dict:
             candidates[f'plain {name}'] = partial(forward_backward, plain, x, side, dtype)
         if side > 32:  # (D, N, N): gigabytes
             del candidates['plain interpolate']
-        found = medians(alternate(candidates, args.repeats, args.warmup))
-        for name, seconds in found.items():
-            kind = name.split()[1]
-            plain = found.get(f'plain {kind}')
+        timings = alternate(candidates, args.repeats, args.warmup)
+        for name, seconds in medians(timings).items():
+            plain = f'plain {name.split()[1]}'
             rows.append(
                 dict(
                     tokens=tokens,
                     batch=batch,
                     candidate=name,
                     milliseconds=1e3 * seconds,
-                    ratio_to_plain=plain / seconds if plain else math.nan,
-                    over_no_position=seconds / found['ours none'],
+                    ratio_to_plain=ratio(timings, name, plain) if plain in timings else math.nan,
+                    over_no_position=ratio(timings, 'ours none', name),
                 )
             )
     return dict(rows=rows, setting=f'{args.heads} heads of 64, {args.dtype}')
@@ -326,6 +328,8 @@ def parse_args() -> argparse.Namespace:
     common.add_argument('--warmup', type=int, default=2, help='calls of each before')
     common.add_argument('--json', type=Path, help='file to write the results to')
 
+    benchmark_input.add_arguments(commands.add_parser('input', parents=[common]))
+
     steps = commands.add_parser('step', parents=[common])
     steps.add_argument('--arch', default='b')
     steps.add_argument('--batch', type=int, default=256 if DEVICE == 'cuda' else 4, help='images')
@@ -362,7 +366,10 @@ def _format(value) -> str:
 
 def main() -> None:
     args = parse_args()
-    result = dict(step=step, attention=attention, memory=memory)[args.command](args)
+    runs = dict(
+        input=benchmark_input.benchmark_input, step=step, attention=attention, memory=memory
+    )
+    result = runs[args.command](args)
     result |= dict(command=args.command, device=device_name(), versions=versions())
     print_table(result['rows'])
     for key, value in result.items():

@@ -1,0 +1,169 @@
+"""The input pipeline of pretraining against the official one, for benchmark.py.
+
+Plain is what the official code does: Pillow, and four times torchvision's RandomResizedCrop, flip,
+ToTensor and Normalize.
+"""
+
+import argparse
+import gc
+import io
+import tempfile
+from collections.abc import Callable, Sized
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmengine.registry import init_default_scope
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+from torchvision import transforms as T
+
+from adpe_mm.datasets import EpochSampler, Pictures, SampleKey, collate_crops, start_worker
+from adpe_mm.utils.benchmark import alternate, medians, ratio
+
+SIZE = (500, 375)  # width, height of the pictures that are made, in pixels
+BYTES = 57_000  # of each
+
+
+class PlainPictures(Dataset):
+    """The official input pipeline: crops are float and normalised before they are stacked."""
+
+    def __init__(self, paths: list[str], num_crops: int, size: int) -> None:
+        self.paths = paths
+        self.num_crops = num_crops
+        self.transform = T.Compose(
+            [
+                T.RandomResizedCrop(size, (0.08, 1.0), interpolation=T.InterpolationMode.BICUBIC),
+                T.RandomHorizontalFlip(),
+                T.ToTensor(),
+                T.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> list[Tensor]:
+        with open(self.paths[index], 'rb') as file:
+            image = Image.open(file).convert('RGB')
+        return [self.transform(image) for _ in range(self.num_crops)]
+
+
+def make_pictures(folder: Path, number: int) -> None:
+    """Write JPEGs of `SIZE` and about `BYTES` each, parts of scikit-image's photographs."""
+    from skimage import data  # is needed for development only
+
+    names = ('astronaut', 'cat', 'coffee', 'rocket', 'hubble_deep_field', 'immunohistochemistry')
+    photos = [Image.fromarray(getattr(data, name)()) for name in names]
+    rng = np.random.default_rng(0)
+    for i in range(number):
+        photo = photos[i % len(photos)]
+        shrink = rng.uniform(0.75, 1) * min(photo.width / SIZE[0], photo.height / SIZE[1])
+        width, height = (int(length * shrink) for length in SIZE)
+        left, top = rng.integers(photo.width - width + 1), rng.integers(photo.height - height + 1)
+        part = photo.crop((left, top, left + width, top + height)).resize(SIZE)
+        lowest, highest = 30, 98
+        while lowest < highest:  # the quality that comes to so many bytes
+            quality = (lowest + highest) // 2
+            file = io.BytesIO()
+            part.save(file, 'JPEG', quality=quality)
+            if len(file.getvalue()) < BYTES:
+                lowest = quality + 1
+            else:
+                highest = quality
+        (folder / f'{i:04}.jpg').write_bytes(file.getvalue())
+
+
+def batches(dataset: Sized, collate: Callable, batch_size: int, turns: list[int]) -> int:
+    """Load all pictures in this process, with new crops in each turn; returns how many."""
+    turns[0] += 1
+    ours = isinstance(dataset, Pictures)
+    for start in range(0, len(dataset), batch_size):
+        indices = range(start, min(start + batch_size, len(dataset)))
+        collate([dataset[SampleKey(i, turns[0], 0) if ours else i] for i in indices])
+    return len(dataset)
+
+
+def epoch(loader: DataLoader) -> int:
+    """Load all pictures by worker processes; returns how many."""
+    return sum(len(batch['inputs']) for batch in loader)
+
+
+def benchmark_input(args: argparse.Namespace) -> dict:
+    """Pictures a second, from files to batches: plain, ours, ours by workers."""
+    if min(args.repeats, args.pictures, args.batch_size, *args.workers, 1) < 1:
+        raise ValueError('--repeats, --pictures, --batch-size and --workers must be at least 1')
+    init_default_scope('mmpretrain')
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    crops = dict(num_crops=4, size=args.crop)
+    with tempfile.TemporaryDirectory() as folder:
+        if args.folder is None:
+            make_pictures(Path(folder), args.pictures)
+        ours = Pictures(
+            data_root=args.folder or folder,
+            pipeline=[
+                dict(type='adpe_mm.MultiCrop', reducing_gap=args.reducing_gap, **crops),
+                dict(type='adpe_mm.PackCrops'),
+            ],
+        )
+        paths = [ours.get_data_info(i)['img_path'] for i in range(len(ours))]
+        plain = PlainPictures(paths, **crops)
+        gc.freeze()  # as our workers do; here it is to the good of both
+        runs = dict(
+            plain=partial(batches, plain, default_collate, args.batch_size, [0]),
+            ours=partial(batches, ours, collate_crops, args.batch_size, [0]),
+        )
+        seconds = alternate(runs, args.repeats, args.warmup)
+        loaders = {
+            f'{number} workers': DataLoader(
+                ours,
+                batch_size=args.batch_size,
+                sampler=EpochSampler(ours, seed=0),
+                num_workers=number,
+                collate_fn=collate_crops,
+                worker_init_fn=start_worker,
+                persistent_workers=True,
+            )
+            for number in args.workers
+        }
+        calls = {name: partial(epoch, loader) for name, loader in loaders.items()}
+        seconds |= alternate(calls, args.repeats, args.warmup)
+        kilobytes = float(np.mean([Path(path).stat().st_size for path in paths])) / 1e3
+    first = next(iter(loaders), None)
+    rows = []
+    for name, spent in medians(seconds).items():
+        baseline = first if name in loaders else 'plain'
+        rows.append(
+            dict(
+                candidate=name,
+                pictures_per_second=len(paths) / spent,
+                times=f'{ratio(seconds, name, baseline):.2f} x {baseline}',
+            )
+        )
+    return dict(
+        rows=rows,
+        pictures=len(paths),
+        mean_kilobytes=kilobytes,
+        reducing_gap=args.reducing_gap,
+        setting=f'{len(paths)} pictures of {kilobytes:.1f} kB, 4 crops of {args.crop} px',
+    )
+
+
+def gap(text: str) -> float | None:
+    return None if text == 'none' else float(text)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``benchmark.py input``."""
+    parser.add_argument('folder', nargs='?', help='of pictures; by default some are made')
+    parser.add_argument('--pictures', type=int, default=200, help='how many to make')
+    parser.add_argument('--crop', type=int, default=112, help='side of a crop, in pixels')
+    parser.add_argument(
+        '--reducing-gap', type=gap, default=1.5, help="of MultiCrop, or 'none' (default: 1.5)"
+    )
+    parser.add_argument('--batch-size', type=int, default=25, help='pictures a batch')
+    parser.add_argument('--workers', type=int, nargs='+', default=[1, 2], help='also by so many')
