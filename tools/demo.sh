@@ -15,7 +15,7 @@ pretrain_dir=$work_dir/pretrain
 log=$pretrain_dir/output.log
 start=$SECONDS
 
-pictures=(--train 1000 --val 200)
+pictures=(--size 96 --train 1000 --val 200)
 stop_after=$pretrain_dir/epoch_3.pth
 pretrain_options=(train_dataloader.dataset.data_root="$data/imagenet")
 cls_options=({train,val,test}_dataloader.dataset.data_root="$data/imagenet")
@@ -24,7 +24,7 @@ det_options=({train,val,test}_dataloader.dataset.data_root="$data/coco"
     {val,test}_evaluator.ann_file="$data/coco/annotations/instances_val2017.json")
 compared_with=(scratch)
 if [ -n "$smoke" ]; then
-    pictures=(--train 64 --val 16)
+    pictures=(--size 96 --train 64 --val 16)
     stop_after=$pretrain_dir/epoch_1.pth
     pretrain_options+=(train_cfg.max_epochs=2)
     cls_options+=(train_cfg.max_epochs=1 train_cfg.val_interval=2)

@@ -1,6 +1,6 @@
 """Fine-tune the small ViT of `adpe_vit-ti_mini.py` on mini scenes, as a classifier.
 
-    python tools/dataset_converters/make_mini.py data/mini --train 1000 --val 200
+    python tools/dataset_converters/make_mini.py data/mini --size 96 --train 1000 --val 200
     tools/dist_train.sh configs/cls/adpe-vit-ti_mini.py 2
 
 The class of the main object, of eight.
@@ -21,7 +21,7 @@ model = dict(
         arch=dict(
             _delete_=True, embed_dims=192, num_layers=6, num_heads=3, feedforward_channels=768
         ),
-        img_size=112,
+        img_size=96,
         patch_size=8,
         drop_path_rate=0.0,
         init_cfg=dict(checkpoint='work_dirs/adpe_vit-ti_mini/epoch_10.pth'),
@@ -39,7 +39,7 @@ train_dataloader = dict(
         data_prefix='train',
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='RandomResizedCrop', scale=112, crop_ratio_range=(0.5, 1.0)),
+            dict(type='RandomResizedCrop', scale=96, crop_ratio_range=(0.5, 1.0)),
             dict(type='RandomFlip', prob=0.5, direction='horizontal'),
             dict(type='PackInputs'),
         ],
@@ -55,7 +55,7 @@ val_dataloader = dict(
         data_prefix='val',
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='Resize', scale=112),
+            dict(type='Resize', scale=96),
             dict(type='PackInputs'),
         ],
     ),
@@ -66,7 +66,7 @@ tta_pipeline = [
     dict(
         type='TestTimeAug',
         transforms=[
-            [dict(type='Resize', scale=112)],
+            [dict(type='Resize', scale=96)],
             [
                 dict(type='RandomFlip', prob=0.0, direction='horizontal'),
                 dict(type='RandomFlip', prob=1.0, direction='horizontal'),

@@ -1,6 +1,6 @@
 """Mask R-CNN on the small ViT of `adpe_vit-ti_mini.py` as ViTDet, on mini scenes in COCO's layout.
 
-    python tools/dataset_converters/make_mini.py data/mini --train 1000 --val 200
+    python tools/dataset_converters/make_mini.py data/mini --size 96 --train 1000 --val 200
     tools/dist_train.sh configs/det/mask-rcnn_adpe-vit-ti_mini.py 2
 
 Eight classes. From scratch: ``--cfg-options model.backbone.init_cfg=None``.
@@ -16,15 +16,15 @@ _base_ = [
 ]
 # Patches of 8 px: a pyramid of 4, 8, 16 and 32 px, one level fewer than the recipe's.
 model = dict(
-    data_preprocessor=dict(pad_size_divisor=160),
+    data_preprocessor=dict(pad_size_divisor=96),
     backbone=dict(
         arch=dict(
             _delete_=True, embed_dims=192, num_layers=6, num_heads=3, feedforward_channels=768
         ),
-        img_size=160,
+        img_size=96,
         pretrain_img_size=56,
         patch_size=8,
-        window_size=7,
+        window_size=6,
         drop_path_rate=0.0,
         init_cfg=dict(checkpoint='work_dirs/adpe_vit-ti_mini/epoch_10.pth'),
     ),
@@ -32,12 +32,12 @@ model = dict(
     rpn_head=dict(
         in_channels=64,
         feat_channels=64,
-        anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32]),
+        anchor_generator=dict(scales=[3], strides=[4, 8, 16, 32]),
     ),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=64, featmap_strides=[4, 8, 16], finest_scale=28),
+        bbox_roi_extractor=dict(out_channels=64, featmap_strides=[4, 8, 16], finest_scale=16),
         bbox_head=dict(in_channels=64, conv_out_channels=64, fc_out_channels=256, num_classes=8),
-        mask_roi_extractor=dict(out_channels=64, featmap_strides=[4, 8, 16], finest_scale=28),
+        mask_roi_extractor=dict(out_channels=64, featmap_strides=[4, 8, 16], finest_scale=16),
         mask_head=dict(in_channels=64, conv_out_channels=64, num_classes=8),
     ),
     train_cfg=dict(
@@ -59,11 +59,11 @@ train_dataloader = dict(
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
             dict(type='RandomFlip', prob=0.5),
-            dict(type='RandomResize', scale=(160, 160), ratio_range=(0.8, 1.25), keep_ratio=True),
+            dict(type='RandomResize', scale=(96, 96), ratio_range=(0.8, 1.25), keep_ratio=True),
             dict(
                 type='RandomCrop',
                 crop_type='absolute_range',
-                crop_size=(160, 160),
+                crop_size=(96, 96),
                 recompute_bbox=True,
                 allow_negative_crop=True,
             ),
@@ -81,7 +81,7 @@ val_dataloader = dict(
         ),
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='Resize', scale=(160, 160), keep_ratio=True),
+            dict(type='Resize', scale=(96, 96), keep_ratio=True),
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
             dict(
                 type='PackDetInputs',

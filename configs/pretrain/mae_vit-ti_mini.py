@@ -1,6 +1,6 @@
 """mmpretrain's own MAE on mini scenes, for comparison: one crop of 112 px, 196 patches as 4 x 49.
 
-    python tools/dataset_converters/make_mini.py data/mini --train 1000 --val 200
+    python tools/dataset_converters/make_mini.py data/mini --size 96 --train 1000 --val 200
     tools/dist_train.sh configs/pretrain/mae_vit-ti_mini.py 2
 
 Its encoder sees the visible quarter of the patches only. Measured: see docs/mini_benchmark.md.

@@ -1,6 +1,6 @@
 """MAE+ without an adversary on mini scenes: what `adpe_vit-ti_mini.py` is compared with.
 
-    python tools/dataset_converters/make_mini.py data/mini --train 1000 --val 200
+    python tools/dataset_converters/make_mini.py data/mini --size 96 --train 1000 --val 200
     tools/dist_train.sh configs/pretrain/maeplus_vit-ti_mini.py 2
 
 Expected: about the loss of `adpe_vit-ti_mini.py`; here: not run to its end.

@@ -1,6 +1,6 @@
 """UperNet on the small ViT of `adpe_vit-ti_mini.py`, on mini scenes in ADE20K's layout.
 
-    python tools/dataset_converters/make_mini.py data/mini --train 1000 --val 200
+    python tools/dataset_converters/make_mini.py data/mini --size 96 --train 1000 --val 200
     tools/dist_train.sh configs/seg/upernet_adpe-vit-ti_mini.py 2
 
 Eight classes and the background. From scratch: ``--cfg-options model.backbone.init_cfg=None``.
@@ -15,12 +15,12 @@ _base_ = [
     '../_base_/seg_runtime.py',
 ]
 model = dict(
-    data_preprocessor=dict(size=(128, 128)),
+    data_preprocessor=dict(size=(96, 96)),
     backbone=dict(
         arch=dict(
             _delete_=True, embed_dims=192, num_layers=6, num_heads=3, feedforward_channels=768
         ),
-        img_size=128,
+        img_size=96,
         patch_size=8,
         out_indices=(1, 2, 4, 5),
         drop_path_rate=0.0,
@@ -67,8 +67,8 @@ train_dataloader = dict(
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', reduce_zero_label=True),
-            dict(type='RandomResize', scale=(160, 160), ratio_range=(0.8, 1.25), keep_ratio=True),
-            dict(type='RandomCrop', crop_size=(128, 128)),
+            dict(type='RandomResize', scale=(96, 96), ratio_range=(0.8, 1.25), keep_ratio=True),
+            dict(type='RandomCrop', crop_size=(96, 96)),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackSegInputs'),
         ],
@@ -109,7 +109,7 @@ val_dataloader = dict(
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='Resize', scale=(160, 160), keep_ratio=True),
+            dict(type='Resize', scale=(96, 96), keep_ratio=True),
             dict(type='LoadAnnotations', reduce_zero_label=True),
             dict(type='PackSegInputs'),
         ],
@@ -121,10 +121,7 @@ tta_pipeline = [
     dict(
         type='TestTimeAug',
         transforms=[
-            [
-                dict(type='Resize', scale=scale, keep_ratio=True)
-                for scale in [(160, 160), (208, 208)]
-            ],
+            [dict(type='Resize', scale=scale, keep_ratio=True) for scale in [(96, 96), (128, 128)]],
             [
                 dict(type='RandomFlip', prob=0.0, direction='horizontal'),
                 dict(type='RandomFlip', prob=1.0, direction='horizontal'),

@@ -15,7 +15,7 @@ iters=${ITERS:-1500}         # of segmentation and of detection
 read -r -a seeds <<< "${SEEDS:-0 1 2}"
 read -r -a names <<< "${ENTRIES:-scratch mae_vit-ti_mini maeplus_vit-ti_ape_mini maeplus_vit-ti_mini \
     adpe_vit-ti_ape-embed_mini adpe_vit-ti_ape-coord_mini adpe_vit-ti_rpe-embed_mini adpe_vit-ti_mini}"
-read -r -a pictures <<< "${PICTURES:---train 1600 --val 400 --unlabelled 8000 --others 1}"
+read -r -a pictures <<< "${PICTURES:---size 96 --train 1600 --val 400 --unlabelled 8000 --others 1}"
 
 entries=()
 for name in "${names[@]}"; do
