@@ -23,7 +23,8 @@ class SampleKey(NamedTuple):
 
     def rng(self) -> np.random.Generator:
         """The generator of all random draws of this sample."""
-        return np.random.default_rng((self.seed, self.epoch, self.index))
+        # As of the tuple itself, but faster.
+        return np.random.default_rng(np.array((self.seed, self.epoch, self.index), np.uint32))
 
 
 @DATA_SAMPLERS.register_module()
