@@ -7,15 +7,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from scipy.stats import ks_2samp
 from skimage import data
 from torchvision.transforms import RandomResizedCrop
 
-from adpe_mm.datasets import LoadPicture, MultiCrop, transforms
+from adpe_mm.datasets import LoadPicture, MultiCrop, UnreadablePicture, transforms
 from adpe_mm.datasets.transforms import align, decode_jpeg, jpeg_size, resized_crop_boxes
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
+TURNED = Image.Exif()
+TURNED[ExifTags.Base.Orientation] = 6  # by 90 degrees: ignored
 PHOTOS = ['astronaut', 'cat', 'coffee', 'rocket', 'retina', 'hubble_deep_field']
 
 
@@ -104,6 +106,7 @@ def encode(image, **options):
         ('RGB', dict(progressive=True)),
         ('RGB', dict(subsampling=0)),
         ('RGB', dict(keep_rgb=True)),
+        ('RGB', dict(exif=TURNED)),
         ('RGB', dict(comment=b'x' * 1000, icc_profile=b'y' * 100_000)),
         ('L', {}),
     ],
@@ -165,3 +168,25 @@ def test_what_opencv_cannot_decode_pillow_may(photos, monkeypatch):
     monkeypatch.setattr(cv2, 'imdecode', lambda *_: None)
     results = dict(img_path=str(photos[0]), rng=np.random.default_rng(0))
     assert MultiCrop()(results)['crops'].shape == (4, 3, 112, 112)
+
+
+def test_damage_leaves_crops_or_an_unreadable_picture(tmp_path):
+    rng = np.random.default_rng(0)
+    whole = encode(Image.fromarray(data.astronaut()).resize((96, 64)))
+    path = tmp_path / 'damaged.jpg'
+    unreadable = 0
+    for trial in range(60):
+        content = bytearray(whole)
+        if trial % 2:
+            del content[rng.integers(len(content)) :]
+        else:
+            for place in rng.integers(0, min(700, len(content)), 3):
+                content[place] = rng.integers(256)
+        path.write_bytes(content)
+        results = dict(img_path=str(path), rng=np.random.default_rng(0))
+        try:
+            crops = MultiCrop(2, 16, reducing_gap=1.5)(results)['crops']
+            assert crops.shape == (2, 3, 16, 16)
+        except UnreadablePicture:
+            unreadable += 1
+    assert 30 <= unreadable < 60

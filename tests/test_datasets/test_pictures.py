@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader
 from adpe_mm.datasets import EpochSampler, Pictures, SampleKey, collate_crops, start_worker
 
 PIPELINE = [
-    dict(type='adpe_mm.LoadPicture'),
     dict(type='adpe_mm.MultiCrop', num_crops=2, size=(8, 12)),
     dict(type='adpe_mm.PackCrops'),
 ]

@@ -89,7 +89,6 @@ def make_runner(work_dir, data, at=None, model=NOISY, options=None) -> Runner:
                     type='adpe_mm.Pictures',
                     data_root=str(data),
                     pipeline=[
-                        dict(type='adpe_mm.LoadPicture'),
                         dict(type='adpe_mm.MultiCrop', num_crops=2, size=CROP),
                         dict(type='adpe_mm.PackCrops'),
                     ],
