@@ -15,7 +15,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from mmengine.registry import init_default_scope
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -96,7 +95,6 @@ def benchmark_input(args: argparse.Namespace) -> dict:
     """Pictures a second, from files to batches: plain, ours, ours by workers."""
     if min(args.repeats, args.pictures, args.batch_size, *args.workers, 1) < 1:
         raise ValueError('--repeats, --pictures, --batch-size and --workers must be at least 1')
-    init_default_scope('mmpretrain')
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     crops = dict(num_crops=4, size=args.crop)
