@@ -3,6 +3,8 @@
 _base_ = './default_runtime.py'
 default_scope = 'mmseg'
 default_hooks = dict(
+    # By iteration: there are no epochs.
+    logger=dict(log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=16000),
     visualization=dict(type='SegVisualizationHook'),
 )

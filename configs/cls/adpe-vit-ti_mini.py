@@ -19,14 +19,14 @@ model = dict(
     data_preprocessor=dict(num_classes=8),
     backbone=dict(
         arch=dict(
-            _delete_=True, embed_dims=192, num_layers=6, num_heads=3, feedforward_channels=768
+            _delete_=True, embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512
         ),
         img_size=96,
         patch_size=8,
         drop_path_rate=0.0,
-        init_cfg=dict(checkpoint='work_dirs/adpe_vit-ti_mini/epoch_10.pth'),
+        init_cfg=dict(checkpoint='work_dirs/adpe_vit-ti_mini/epoch_12.pth'),
     ),
-    head=dict(in_channels=192, num_classes=8, topk=(1, 5)),
+    head=dict(in_channels=128, num_classes=8, topk=(1, 5)),
     train_cfg=dict(augments=None),
 )
 train_dataloader = dict(
@@ -78,7 +78,7 @@ tta_pipeline = [
 # 2 processes x 16.
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 auto_scale_lr = dict(base_batch_size=32)
-train_cfg = dict(max_epochs=8, val_interval=4)
+train_cfg = dict(max_epochs=10, val_interval=5)
 param_scheduler = [
     dict(
         type='adpe_mm.LinearLR',
@@ -90,11 +90,11 @@ param_scheduler = [
     ),
     dict(
         type='adpe_mm.CosineAnnealingLR',
-        T_max=7,
+        T_max=9,
         eta_min=0.0,
         by_epoch=True,
         begin=1,
-        end=8,
+        end=10,
         convert_to_iter_based=True,
     ),
 ]

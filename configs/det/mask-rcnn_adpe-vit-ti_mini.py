@@ -19,16 +19,16 @@ model = dict(
     data_preprocessor=dict(pad_size_divisor=96),
     backbone=dict(
         arch=dict(
-            _delete_=True, embed_dims=192, num_layers=6, num_heads=3, feedforward_channels=768
+            _delete_=True, embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512
         ),
         img_size=96,
         pretrain_img_size=56,
         patch_size=8,
         window_size=6,
         drop_path_rate=0.0,
-        init_cfg=dict(checkpoint='work_dirs/adpe_vit-ti_mini/epoch_10.pth'),
+        init_cfg=dict(checkpoint='work_dirs/adpe_vit-ti_mini/epoch_12.pth'),
     ),
-    neck=dict(in_channels=192, out_channels=64, scale_factors=(2, 1, 0.5)),
+    neck=dict(in_channels=128, out_channels=64, scale_factors=(2, 1, 0.5)),
     rpn_head=dict(
         in_channels=64,
         feat_channels=64,

@@ -13,7 +13,7 @@ model = dict(
     data_preprocessor=dict(type='adpe_mm.MultiCropPreprocessor'),
     backbone=dict(
         type='MAEViT',
-        arch=dict(embed_dims=192, num_layers=6, num_heads=3, feedforward_channels=768),
+        arch=dict(embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512),
         img_size=112,
         patch_size=8,
         mask_ratio=0.75,
@@ -22,10 +22,10 @@ model = dict(
         type='MAEPretrainDecoder',
         num_patches=196,
         patch_size=8,
-        embed_dim=192,
-        decoder_embed_dim=96,
+        embed_dim=128,
+        decoder_embed_dim=64,
         decoder_depth=2,
-        decoder_num_heads=3,
+        decoder_num_heads=2,
     ),
     head=dict(
         type='MAEPretrainHead',

@@ -18,17 +18,17 @@ model = dict(
     data_preprocessor=dict(size=(96, 96)),
     backbone=dict(
         arch=dict(
-            _delete_=True, embed_dims=192, num_layers=6, num_heads=3, feedforward_channels=768
+            _delete_=True, embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512
         ),
         img_size=96,
         patch_size=8,
         out_indices=(1, 2, 4, 5),
         drop_path_rate=0.0,
-        init_cfg=dict(checkpoint='work_dirs/adpe_vit-ti_mini/epoch_10.pth'),
+        init_cfg=dict(checkpoint='work_dirs/adpe_vit-ti_mini/epoch_12.pth'),
     ),
-    neck=dict(embed_dim=192),
-    decode_head=dict(in_channels=[192, 192, 192, 192], channels=64, num_classes=9),
-    auxiliary_head=dict(in_channels=192, channels=64, num_classes=9),
+    neck=dict(embed_dim=128),
+    decode_head=dict(in_channels=[128, 128, 128, 128], channels=64, num_classes=9),
+    auxiliary_head=dict(in_channels=128, channels=64, num_classes=9),
     test_cfg=dict(_delete_=True, mode='whole'),
 )
 train_dataloader = dict(

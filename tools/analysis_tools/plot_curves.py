@@ -33,6 +33,8 @@ def read_scalars(work_dir: str | Path) -> dict[str, np.ndarray]:
     points: dict[str, dict[int, float]] = {}
     for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
         for line in path.read_text().splitlines():
+            if not line.endswith('}'):
+                continue  # still being written
             entry = json.loads(line)
             step = entry.pop('step', None)
             if step is None:

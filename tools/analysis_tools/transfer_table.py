@@ -123,7 +123,7 @@ def read_results(folders: Iterable[str | Path]) -> list[dict]:
                     f"'{path}' is no result of tools/test.py: remove it, or test again"
                 ) from None
     once = {}
-    for result in latest.values():
+    for result in sorted(latest.values(), key=lambda result: result['date']):
         of_checkpoint = result['checkpoint_sha256'] or id(result)
         once[of_checkpoint, result['tta'], result['dataset']] = result
     return list(once.values())
@@ -140,6 +140,9 @@ def tables(results: list[dict], paper: list[dict]) -> list[Table]:
         cell.published, cell.source = figure['value'], figure['source']
         if 'derived' in figure:
             cell.source += f' ({figure["derived"]})'
+    for backbone in {figure['backbone'] for figure in paper}:
+        for variant in ('APE', 'RPE'):  # a row that is never published, and worth having
+            public.cells[('scratch', variant, backbone), ('cls', '', 'top-1')] = Cell()
     other: dict[str, Table] = {}
     for result in results:
         task, dataset = result['task'], result['dataset']
