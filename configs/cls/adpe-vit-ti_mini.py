@@ -78,7 +78,7 @@ tta_pipeline = [
 # 2 processes x 16.
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 auto_scale_lr = dict(base_batch_size=32)
-train_cfg = dict(max_epochs=10, val_interval=5)
+train_cfg = dict(max_epochs=8, val_interval=4)
 param_scheduler = [
     dict(
         type='adpe_mm.LinearLR',
@@ -90,11 +90,11 @@ param_scheduler = [
     ),
     dict(
         type='adpe_mm.CosineAnnealingLR',
-        T_max=9,
+        T_max=7,
         eta_min=0.0,
         by_epoch=True,
         begin=1,
-        end=10,
+        end=8,
         convert_to_iter_based=True,
     ),
 ]

@@ -96,10 +96,10 @@ test_evaluator = val_evaluator
 # 2 processes x 4. A small network on few pictures bears a larger lr than the recipe's.
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 auto_scale_lr = dict(base_batch_size=8)
-train_cfg = dict(max_iters=300, val_interval=300)
+train_cfg = dict(max_iters=200, val_interval=200)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=30),
-    dict(type='MultiStepLR', by_epoch=False, begin=0, end=300, milestones=[267, 289], gamma=0.1),
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=20),
+    dict(type='MultiStepLR', by_epoch=False, begin=0, end=200, milestones=[178, 193], gamma=0.1),
 ]
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=300))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200))
 log_processor = dict(window_size=20)
