@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from adpe_mm.utils.benchmark import alternate, ratio
@@ -55,7 +56,10 @@ def test_step(tmp_path):
 
 def test_attention(tmp_path):
     rows, _ = results(tmp_path, 'attention', '--sides', 3, '--tokens', 9, '--heads', 1)
-    assert len(rows) == 6 and rows['ours none']['over_no_position'] == 1
+    assert (
+        len(rows) == (6 if torch.cuda.is_available() else 9)
+        and rows['ours none']['over_no_position'] == 1
+    )
     assert rows['plain bucket']['ratio_to_plain'] == 1
 
 

@@ -33,6 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from adpe_mm.engine import LayerDecayOptimWrapperConstructor
 from adpe_mm.models import AdPEViT
+from adpe_mm.models.layers import attention as attention_module
 from adpe_mm.models.layers.attention import Attention
 from adpe_mm.registry import MODELS
 from adpe_mm.utils.benchmark import alternate, matmul_peak, medians, ratio
@@ -180,6 +181,11 @@ def attention(args: argparse.Namespace) -> dict:
         for name, layer in layers.items():
             layer.to(DEVICE)
             candidates[f'ours {name}'] = partial(forward_backward, layer, x, (side, side), dtype)
+            if DEVICE == 'cpu':
+                kernel = partial(by_kernel, layer)
+                candidates[f'kernel {name}'] = partial(
+                    forward_backward, kernel, x, (side, side), dtype
+                )
             plain = partial(plain_attention, layer)
             candidates[f'plain {name}'] = partial(forward_backward, plain, x, side, dtype)
         if side > 32:  # (D, N, N): gigabytes
@@ -198,6 +204,15 @@ def attention(args: argparse.Namespace) -> dict:
                 )
             )
     return dict(rows=rows, setting=f'{args.heads} heads of 64, {args.dtype}')
+
+
+def by_kernel(layer: Attention, x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """Ours with PyTorch's kernel where products of matrices would be taken on a CPU."""
+    before, attention_module.MAX_PRODUCT_TOKENS = attention_module.MAX_PRODUCT_TOKENS, 0
+    try:
+        return layer(x, grid)
+    finally:
+        attention_module.MAX_PRODUCT_TOKENS = before
 
 
 def forward_backward(function, x: torch.Tensor, grid, dtype: torch.dtype) -> None:
