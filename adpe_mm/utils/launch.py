@@ -1,6 +1,7 @@
 """What every command of `tools/` needs to start: processes, precision, readable errors."""
 
 import argparse
+import logging
 import multiprocessing
 import os
 import signal
@@ -106,3 +107,10 @@ def one_sentence_errors(command: str) -> Iterator[None]:
     # Not after an error: the other processes may never come to the same point.
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+        if not torch.cuda.is_available():
+            # DDP still holds gloo's threads, which now and then abort Python as it ends, after all
+            # is done and saved.
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)

@@ -64,7 +64,7 @@ def test_memory_and_share_of_peak(tmp_path):
 )
 def test_every_task(tmp_path, config):
     found, _ = plan(
-        tmp_path, f'configs/{config}-vit-ti_mini.py',
+        tmp_path, f'configs/{config}.py',
         '--gpus', 1, '--images-per-second', 10, '--images', 1000,
     )  # fmt: skip
     assert found['gflop_per_image'] > 1 and found['hours'] > 0
