@@ -88,9 +88,9 @@ def forward(model: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
 def count_operations(cfg: Config, model: torch.nn.Module) -> float:
     """Operations of forward and backward of one image."""
     with FlopCounterMode(display=False) as counter:
-        loss = forward(model, example(cfg, 1))
+        loss = forward(model, example(cfg, 2))  # UPerNet's BN of one pixel needs two images
         loss.backward()
-    return counter.get_total_flops()
+    return counter.get_total_flops() / 2
 
 
 def activation_bytes(cfg: Config, model: torch.nn.Module, images: int) -> int:
@@ -142,9 +142,9 @@ def make_plan(cfg: Config, args: argparse.Namespace) -> Plan:
         raise ValueError('give the speed of one GPU: --images-per-second, or --peak-tflops')
     per_gpu = cfg.train_dataloader.batch_size
     accumulated = cfg.optim_wrapper.get('accumulative_counts', 1)
-    one, two = (activation_bytes(cfg, model, n) for n in (1, 2))
+    two, three = (activation_bytes(cfg, model, n) for n in (2, 3))
     shards = args.gpus if 'strategy' in cfg else 1  # FSDP
-    memory = parameters * BYTES_A_PARAMETER / shards + (one + (per_gpu - 1) * (two - one))
+    memory = parameters * BYTES_A_PARAMETER / shards + two + (per_gpu - 2) * (three - two)
 
     batch = per_gpu * args.gpus
     exchanged = 2 * 4 * parameters * (args.gpus - 1) / args.gpus  # ring: reduce, then spread
