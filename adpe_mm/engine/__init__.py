@@ -1,6 +1,7 @@
 from .hooks import (
     AdversaryProjectionHook,
     CheckpointFitHook,
+    DeferredRuntimeInfoHook,
     Float32Hook,
     IterationSeedHook,
     ReconstructionHook,
@@ -17,6 +18,7 @@ __all__ = [
     'AmpOptimWrapper',
     'CheckpointFitHook',
     'CosineAnnealingLR',
+    'DeferredRuntimeInfoHook',
     'ExactEpochTrainLoop',
     'Float32Hook',
     'IterationSeedHook',

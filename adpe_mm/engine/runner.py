@@ -40,18 +40,25 @@ class AdPERunner(Runner):
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap for several processes.
 
-        mmengine would give DDP a device number on a CPU too, and torch's SyncBatchNorm needs a
-        GPU: on a CPU each process normalises its own pictures.
+        Gradients are views of the buckets that DDP exchanges: no copies, and no second memory for
+        them. mmengine would give DDP a device number on a CPU too, and torch's SyncBatchNorm needs
+        a GPU: on a CPU each process normalises its own pictures.
         """
         if get_device() == 'cpu':
             model = revert_sync_batchnorm(model)
-        if self.distributed and get_device() == 'cpu':
-            plain = dict(
+        if not self.distributed:
+            return super().wrap_model(model_wrapper_cfg, model)
+        wrapper = dict(
+            model_wrapper_cfg
+            or dict(
                 broadcast_buffers=False,
                 find_unused_parameters=self.cfg.get('find_unused_parameters', False),
+                gradient_as_bucket_view=True,
             )
-            model_wrapper_cfg = dict(model_wrapper_cfg or plain, device_ids=None)
-        return super().wrap_model(model_wrapper_cfg, model)
+        )
+        if get_device() == 'cpu':
+            wrapper['device_ids'] = None
+        return super().wrap_model(wrapper, model)
 
     def load_checkpoint(
         self, filename: str, map_location: str = 'cpu', strict: bool = True, **kwargs

@@ -3,6 +3,7 @@
 runner_type = 'adpe_mm.AdPERunner'
 
 default_hooks = dict(
+    runtime_info=dict(type='adpe_mm.DeferredRuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),

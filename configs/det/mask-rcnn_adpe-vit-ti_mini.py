@@ -1,6 +1,6 @@
 """Mask R-CNN on the small ViT of `adpe_vit-ti_mini.py` as ViTDet, on mini scenes in COCO's layout.
 
-    python tools/dataset_converters/make_mini.py data/mini --size 96 --train 1000 --val 200
+    python tools/dataset_converters/make_mini.py data/mini --size 64 --others 0 --variation 30
     tools/dist_train.sh configs/det/mask-rcnn_adpe-vit-ti_mini.py 2
 
 Eight classes. From scratch: ``--cfg-options model.backbone.init_cfg=None``.
@@ -16,38 +16,39 @@ _base_ = [
 ]
 # Patches of 8 px: a pyramid of 4, 8, 16 and 32 px, one level fewer than the recipe's.
 model = dict(
-    data_preprocessor=dict(pad_size_divisor=96),
+    data_preprocessor=dict(pad_size_divisor=64),
     backbone=dict(
         arch=dict(
-            _delete_=True, embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512
+            _delete_=True, embed_dims=64, num_layers=4, num_heads=4, feedforward_channels=256
         ),
-        img_size=96,
-        pretrain_img_size=56,
+        img_size=64,
+        pretrain_img_size=48,
         patch_size=8,
-        window_size=6,
+        window_size=4,
+        global_blocks=(1, 3),
         drop_path_rate=0.0,
-        init_cfg=dict(checkpoint='work_dirs/adpe_vit-ti_mini/epoch_12.pth'),
+        init_cfg=dict(checkpoint='work_dirs/adpe_vit-ti_mini/epoch_24.pth'),
     ),
-    neck=dict(in_channels=128, out_channels=64, scale_factors=(2, 1, 0.5)),
+    neck=dict(in_channels=64, out_channels=32, scale_factors=(2, 1, 0.5)),
     rpn_head=dict(
-        in_channels=64,
-        feat_channels=64,
+        in_channels=32,
+        feat_channels=32,
         anchor_generator=dict(scales=[3], strides=[4, 8, 16, 32]),
     ),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=64, featmap_strides=[4, 8, 16], finest_scale=16),
-        bbox_head=dict(in_channels=64, conv_out_channels=64, fc_out_channels=256, num_classes=8),
-        mask_roi_extractor=dict(out_channels=64, featmap_strides=[4, 8, 16], finest_scale=16),
-        mask_head=dict(in_channels=64, conv_out_channels=64, num_classes=8),
+        bbox_roi_extractor=dict(out_channels=32, featmap_strides=[4, 8, 16], finest_scale=16),
+        bbox_head=dict(in_channels=32, conv_out_channels=32, fc_out_channels=128, num_classes=8),
+        mask_roi_extractor=dict(out_channels=32, featmap_strides=[4, 8, 16], finest_scale=16),
+        mask_head=dict(in_channels=32, conv_out_channels=32, num_classes=8),
     ),
     train_cfg=dict(
-        rpn_proposal=dict(nms_pre=500, max_per_img=200),
-        rcnn=dict(sampler=dict(num=64)),
+        rpn_proposal=dict(nms_pre=200, max_per_img=50),
+        rcnn=dict(sampler=dict(num=16)),
     ),
-    test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=200), rcnn=dict(max_per_img=30)),
+    test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=50), rcnn=dict(max_per_img=10)),
 )
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=8,
     num_workers=1,
     dataset=dict(
         data_root='data/mini/coco',
@@ -59,11 +60,11 @@ train_dataloader = dict(
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
             dict(type='RandomFlip', prob=0.5),
-            dict(type='RandomResize', scale=(96, 96), ratio_range=(0.8, 1.25), keep_ratio=True),
+            dict(type='RandomResize', scale=(64, 64), ratio_range=(0.8, 1.25), keep_ratio=True),
             dict(
                 type='RandomCrop',
                 crop_type='absolute_range',
-                crop_size=(96, 96),
+                crop_size=(64, 64),
                 recompute_bbox=True,
                 allow_negative_crop=True,
             ),
@@ -81,7 +82,7 @@ val_dataloader = dict(
         ),
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='Resize', scale=(96, 96), keep_ratio=True),
+            dict(type='Resize', scale=(64, 64), keep_ratio=True),
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
             dict(
                 type='PackDetInputs',
@@ -93,13 +94,13 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file='data/mini/coco/annotations/instances_val2017.json')
 test_evaluator = val_evaluator
-# 2 processes x 4. A small network on few pictures bears a larger lr than the recipe's.
-optim_wrapper = dict(optimizer=dict(lr=1e-3))
-auto_scale_lr = dict(base_batch_size=8)
-train_cfg = dict(max_iters=200, val_interval=200)
+# 2 processes x 8. A small network on few pictures bears a larger lr than the recipe's.
+optim_wrapper = dict(optimizer=dict(lr=2e-3), paramwise_cfg=dict(layer_decay_rate=1.0))
+auto_scale_lr = dict(base_batch_size=16)
+train_cfg = dict(max_iters=400, val_interval=400)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=20),
-    dict(type='MultiStepLR', by_epoch=False, begin=0, end=200, milestones=[178, 193], gamma=0.1),
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=40),
+    dict(type='MultiStepLR', by_epoch=False, begin=0, end=400, milestones=[356, 385], gamma=0.1),
 ]
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=400))
 log_processor = dict(window_size=20)

@@ -1,6 +1,6 @@
 """AdPE on mini scenes: relative positions in coordinate mode, a small ViT with patches of 8 px.
 
-    python tools/dataset_converters/make_mini.py data/mini --size 96 --train 1000 --val 200
+    python tools/dataset_converters/make_mini.py data/mini --size 64 --others 0 --variation 30
     tools/dist_train.sh configs/pretrain/adpe_vit-ti_mini.py 2
 
 Measured (two CPU cores of an AMD EPYC, torch 2.11.0, seed 0, `make demo`): loss on raw pixels from

@@ -1,6 +1,6 @@
 """AdPE on mini scenes: relative positions in embedding mode.
 
-    python tools/dataset_converters/make_mini.py data/mini --size 96 --train 1000 --val 200
+    python tools/dataset_converters/make_mini.py data/mini --size 64 --others 0 --variation 30
     tools/dist_train.sh configs/pretrain/adpe_vit-ti_rpe-embed_mini.py 2
 
 Measured: see docs/mini_benchmark.md.

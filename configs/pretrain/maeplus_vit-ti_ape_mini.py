@@ -1,6 +1,6 @@
 """MAE+ with absolute positions on mini scenes.
 
-    python tools/dataset_converters/make_mini.py data/mini --size 96 --train 1000 --val 200
+    python tools/dataset_converters/make_mini.py data/mini --size 64 --others 0 --variation 30
     tools/dist_train.sh configs/pretrain/maeplus_vit-ti_ape_mini.py 2
 
 Measured: see docs/mini_benchmark.md.

@@ -1,6 +1,6 @@
 """UperNet on the small ViT of `adpe_vit-ti_mini.py`, on mini scenes in ADE20K's layout.
 
-    python tools/dataset_converters/make_mini.py data/mini --size 96 --train 1000 --val 200
+    python tools/dataset_converters/make_mini.py data/mini --size 64 --others 0 --variation 30
     tools/dist_train.sh configs/seg/upernet_adpe-vit-ti_mini.py 2
 
 Eight classes and the background. From scratch: ``--cfg-options model.backbone.init_cfg=None``.
@@ -15,24 +15,24 @@ _base_ = [
     '../_base_/seg_runtime.py',
 ]
 model = dict(
-    data_preprocessor=dict(size=(96, 96)),
+    data_preprocessor=dict(size=(64, 64)),
     backbone=dict(
         arch=dict(
-            _delete_=True, embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512
+            _delete_=True, embed_dims=64, num_layers=4, num_heads=4, feedforward_channels=256
         ),
-        img_size=96,
+        img_size=64,
         patch_size=8,
-        out_indices=(1, 2, 4, 5),
+        out_indices=(0, 1, 2, 3),
         drop_path_rate=0.0,
-        init_cfg=dict(checkpoint='work_dirs/adpe_vit-ti_mini/epoch_12.pth'),
+        init_cfg=dict(checkpoint='work_dirs/adpe_vit-ti_mini/epoch_24.pth'),
     ),
-    neck=dict(embed_dim=128),
-    decode_head=dict(in_channels=[128, 128, 128, 128], channels=64, num_classes=9),
-    auxiliary_head=dict(in_channels=128, channels=64, num_classes=9),
+    neck=dict(embed_dim=64, rescales=[2, 1, 0.5, 0.25]),
+    decode_head=dict(in_channels=[64, 64, 64, 64], pool_scales=(1, 2), channels=64, num_classes=9),
+    auxiliary_head=dict(in_channels=64, in_index=1, channels=32, num_classes=9),
     test_cfg=dict(_delete_=True, mode='whole'),
 )
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=16,
     num_workers=1,
     dataset=dict(
         _delete_=True,
@@ -67,8 +67,8 @@ train_dataloader = dict(
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', reduce_zero_label=True),
-            dict(type='RandomResize', scale=(96, 96), ratio_range=(0.8, 1.25), keep_ratio=True),
-            dict(type='RandomCrop', crop_size=(96, 96)),
+            dict(type='RandomResize', scale=(64, 64), ratio_range=(0.8, 1.25), keep_ratio=True),
+            dict(type='RandomCrop', crop_size=(64, 64)),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackSegInputs'),
         ],
@@ -109,7 +109,7 @@ val_dataloader = dict(
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='Resize', scale=(96, 96), keep_ratio=True),
+            dict(type='Resize', scale=(64, 64), keep_ratio=True),
             dict(type='LoadAnnotations', reduce_zero_label=True),
             dict(type='PackSegInputs'),
         ],
@@ -121,7 +121,7 @@ tta_pipeline = [
     dict(
         type='TestTimeAug',
         transforms=[
-            [dict(type='Resize', scale=scale, keep_ratio=True) for scale in [(96, 96), (128, 128)]],
+            [dict(type='Resize', scale=scale, keep_ratio=True) for scale in [(64, 64), (80, 80)]],
             [
                 dict(type='RandomFlip', prob=0.0, direction='horizontal'),
                 dict(type='RandomFlip', prob=1.0, direction='horizontal'),
@@ -131,13 +131,13 @@ tta_pipeline = [
         ],
     ),
 ]
-# 2 processes x 4. A small network on few pictures bears a larger lr than the recipe's.
-optim_wrapper = dict(optimizer=dict(lr=1e-3))
-auto_scale_lr = dict(base_batch_size=8)
-train_cfg = dict(max_iters=200, val_interval=200)
+# 2 processes x 16. A small network on few pictures bears a larger lr than the recipe's.
+optim_wrapper = dict(optimizer=dict(lr=3e-3), paramwise_cfg=dict(layer_decay_rate=1.0))
+auto_scale_lr = dict(base_batch_size=32)
+train_cfg = dict(max_iters=400, val_interval=400)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=20),
-    dict(type='PolyLR', eta_min=0.0, power=1.0, by_epoch=False, begin=20, end=200),
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=40),
+    dict(type='PolyLR', eta_min=0.0, power=1.0, by_epoch=False, begin=40, end=400),
 ]
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=400))
 log_processor = dict(window_size=20)

@@ -28,18 +28,19 @@ def test_pretraining(tmp_path):
         tmp_path, MINI, '--gpus', 2, '--images-per-second', 100, '--images', 1000,
         '--cores', 1, '--loader-images-per-second', 50, '--bandwidth', 1,
     )  # fmt: skip
-    # Blocks of the encoder: 12 * 128² weights, of the decoder 12 * 64²; 6 operations a weight and
-    # token in forward and backward; 50 tokens, 4 crops. Attention, embedding and prediction add.
-    weights = 6 * 12 * 128**2 + 2 * 12 * 64**2
-    assert weights * 6 * 50 * 4 / 1e9 < found['gflop_per_image'] < 1.3 * weights * 1200 / 1e9
+    # Blocks of the encoder: 12 * 64² weights, of the decoder as many; 6 operations a weight and
+    # token in forward and backward; 37 tokens, 4 crops. Attention, embedding and prediction add.
+    weights = (4 + 1) * 12 * 64**2
+    least = weights * 6 * 37 * 4 / 1e9
+    assert least < found['gflop_per_image'] < 1.6 * least
     assert found['parameters'] == pytest.approx(weights, rel=0.1)
-    assert found['images_per_step'] == 8 and found['steps'] == 12 * 125
-    assert found['seconds']['compute'] == pytest.approx(4 / 100)
-    assert found['seconds']['loading'] == pytest.approx(4 / 50)
+    assert found['images_per_step'] == 32 and found['steps'] == 24 * 31
+    assert found['seconds']['compute'] == pytest.approx(16 / 100)
+    assert found['seconds']['loading'] == pytest.approx(16 / 50)
     exchanged = 2 * 4 * found['parameters'] / 2  # bytes: a ring of two, both ways
     assert found['seconds']['exchange'] == pytest.approx(exchanged / 1e9)
     assert found['limit'] == 'loading' and '2 cores a GPU' in text
-    assert found['hours'] == pytest.approx(1500 * 0.08 / 3600)
+    assert found['hours'] == pytest.approx(24 * 31 * 0.32 / 3600)
     assert found['gpu_hours'] == pytest.approx(2 * found['hours'])
 
 
@@ -49,11 +50,11 @@ def test_memory_and_share_of_peak(tmp_path):
     )
     assert found['limit'] == 'memory' and 'train_dataloader.batch_size' in text
     speed = 0.25e12 / (found['gflop_per_image'] * 1e9)
-    assert found['seconds']['compute'] == pytest.approx(4 / speed)
+    assert found['seconds']['compute'] == pytest.approx(16 / speed)
     assert found['seconds']['exchange'] == 0
     # Weights, gradients, moments; and for each token of the encoder's blocks at least its inputs of
     # the four layers: 3 times the width and once four times, 2 bytes each.
-    least = 16 * found['parameters'] + 16 * 50 * 6 * 7 * 128 * 2
+    least = 16 * found['parameters'] + 64 * 37 * 4 * 7 * 64 * 2
     assert least < found['memory_gb'] * 1e9 < 10 * least
 
 

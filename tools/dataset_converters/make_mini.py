@@ -85,6 +85,8 @@ class Options:
         size: Longer side, in pixels; the other is 3/4 of it or the same.
         classes: Number of classes, K.
         others: Smaller objects beside the main one, at the most; at least one, unless it is 0.
+        variation: How much the pose, place and size of main objects vary, in percent: at 0 only
+            what they are made of, what their parts are, and which way they face.
         seed: Seed of everything.
         quality: JPEG quality.
         photos: Folder with photographs, from which every second background is cut.
@@ -96,6 +98,7 @@ class Options:
     size: int = 160
     classes: int = 8
     others: int = 3
+    variation: int = 100
     seed: int = 0
     quality: int = 92
     photos: str | None = None
@@ -113,6 +116,8 @@ class Options:
             raise ValueError(f'--unlabelled must not be negative, got {self.unlabelled}')
         if self.others < 0:
             raise ValueError(f'--others must not be negative, got {self.others}')
+        if not 0 <= self.variation <= 100:
+            raise ValueError(f'--variation must lie in 0..100 (percent), got {self.variation}')
         if self.size < 64:
             raise ValueError(f'--size must be at least 64 (pixels), got {self.size}')
         if self.seed < 0:
@@ -192,7 +197,12 @@ def part_profile(
 
 
 def place(
-    rng: np.random.Generator, label: int, name: str, spacing: float, shape: tuple[int, int]
+    rng: np.random.Generator,
+    label: int,
+    name: str,
+    spacing: float,
+    shape: tuple[int, int],
+    variation: float = 1.0,
 ) -> Drawn:
     """Put an object of a class into a picture, in a random pose.
 
@@ -202,20 +212,21 @@ def place(
         name: Name of its class.
         spacing: Of its parts, in pixels.
         shape: (height, width) of the picture.
+        variation: Of the pose and the place: 1 as objects are meant to be, 0 none, in the middle.
     """
     size = np.array(shape[::-1])
-    tilt = rng.uniform(-TILT, TILT)
+    tilt = variation * rng.uniform(-TILT, TILT)
     turn = np.array([[math.cos(tilt), -math.sin(tilt)], [math.sin(tilt), math.cos(tilt)]])
     mirror = rng.choice([-1, 1])
-    stretch = math.exp(rng.uniform(-0.08, 0.08))
-    points = sites(name) + rng.uniform(-0.06, 0.06, (5, 2))
+    stretch = math.exp(variation * rng.uniform(-0.08, 0.08))
+    points = sites(name) + variation * rng.uniform(-0.06, 0.06, (5, 2))
     points = spacing * (points * (mirror * stretch, 1 / stretch)) @ turn.T
     margin = np.minimum(abs(points).max(0) + 0.4 * spacing, size / 2)
-    points = points + rng.uniform(margin, size - margin)
+    points = points + variation * rng.uniform(margin, size - margin) + (1 - variation) * size / 2
 
     kinds = rng.permutation(PARTS)
-    radii = 0.54 * spacing * np.exp(rng.uniform(-0.08, 0.08, 5))
-    angles = tilt + rng.uniform(-0.2, 0.2, 5)
+    radii = 0.54 * spacing * np.exp(variation * rng.uniform(-0.08, 0.08, 5))
+    angles = tilt + variation * rng.uniform(-0.2, 0.2, 5)
 
     # In (x, y); the window may reach beyond the picture, and is cut to it at the end.
     low = np.floor(points.min(0) - 0.8 * spacing).astype(int)
@@ -271,6 +282,7 @@ def compose(
     names: list[str],
     shape: tuple[int, int],
     others: int = 3,
+    variation: float = 1.0,
 ) -> list[Drawn]:
     """Draw what is where.
 
@@ -280,14 +292,16 @@ def compose(
         names: Of all classes.
         shape: (height, width) of the picture.
         others: Smaller objects, at the most.
+        variation: Of the main object's pose, place and size, 0 to 1.
 
     Returns:
         The objects from back to front.
     """
     reach = max(np.ptp(sites(name), 0).max() for name in names) + 1  # of the longest class
-    spacing = min(shape) / reach * rng.uniform(0.6, 0.8)
+    size = variation * rng.uniform(0.6, 0.8) + (1 - variation) * 0.8
+    spacing = min(shape) / reach * size
     while True:  # keeping the spacing, so that no class tends to smaller parts
-        main = place(rng, label, names[label], spacing, shape)
+        main = place(rng, label, names[label], spacing, shape, variation)
         if recognisable([main], main, shape):
             break
     objects = [main]
@@ -533,7 +547,8 @@ def draw(
     short = round(options.size * rng.choice([0.75, 1]))
     shape = (short, options.size) if rng.random() < 0.5 else (options.size, short)
     names = class_names(options.classes)
-    objects = compose(rng, index % options.classes, names, shape, options.others)
+    variation = options.variation / 100
+    objects = compose(rng, index % options.classes, names, shape, options.others, variation)
     return paint(rng, objects, shape, photos), stack(objects, shape), [o.label for o in objects]
 
 
@@ -788,6 +803,7 @@ def main() -> None:
         size='longer side of a picture, in pixels',
         classes=f'number of classes, 8 to {len(ARRANGEMENTS)}',
         others='smaller objects beside the main one, at the most',
+        variation='how much the pose, place and size of main objects vary, in percent',
         seed='seed of everything',
         quality='JPEG quality, 1 to 100',
         photos='folder with photographs, from which every second background is cut',

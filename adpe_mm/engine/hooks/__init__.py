@@ -3,12 +3,14 @@ from .checkpoint import SafeCheckpointHook
 from .checkpoint_fit import CheckpointFitHook
 from .float32 import Float32Hook
 from .reconstruction import ReconstructionHook
+from .runtime_info import DeferredRuntimeInfoHook
 from .seed import IterationSeedHook
 from .unreadable import UnreadablePicturesHook
 
 __all__ = [
     'AdversaryProjectionHook',
     'CheckpointFitHook',
+    'DeferredRuntimeInfoHook',
     'Float32Hook',
     'IterationSeedHook',
     'ReconstructionHook',

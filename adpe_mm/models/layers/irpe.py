@@ -9,12 +9,14 @@ Letters in shapes: B batch, H heads, L tokens (cls and patches), N patches, R ro
 the grid, D head width, K = 7 buckets an axis.
 
 Both look-ups are separable: the weight of bucket (a, b) for a pair is a weight of the row offset
-times a weight of the column offset. So the bias is two small matrix products (one an axis), and
-no tensor of one entry a pair *and* bucket, or a pair *and* channel, ever exists.
+times a weight of the column offset. So the bias is two matrix products (one an axis), and no tensor
+of one entry a pair *and* bucket, or a pair *and* channel, exists. On small grids, where these
+products are too small to be fast, table and weights are multiplied out first: every place of a
+query then has keys of its own, which all heads and pictures share, and the bias is one product.
 """
 
 import math
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -28,6 +30,9 @@ REACH = int(BETA)  # the farthest bucket on either side
 AXIS_BUCKETS = 2 * REACH + 1  # K
 NUM_BUCKETS = AXIS_BUCKETS**2 + 1  # the last one is for pairs with the cls token
 LOOKUPS = ('bucket', 'interpolate')
+# Up to so many patches the keys are multiplied out: 2 to 11 times as fast for the 36 or 49 patches
+# of a pretraining crop, 2 to 3 times for ViTDet's windows of 196 (docs/speed.md).
+MAX_DENSE_PATCHES = 256
 
 
 class Perturbation(NamedTuple):
@@ -114,6 +119,42 @@ def _fixed_weights(lookup: str, size: int, device: torch.device) -> Tensor:
         return bucket_weights(offset) if lookup == 'bucket' else interpolate_weights(offset)
 
 
+def _without_autocast(device: torch.device) -> AbstractContextManager:
+    known = torch.amp.is_autocast_available(device.type)  # not of 'meta'
+    return torch.autocast(device.type, enabled=False) if known else nullcontext()
+
+
+def multiply_out(rows: Tensor, columns: Tensor, num_prefix: int, swap: bool) -> Tensor:
+    """Weights of all buckets for all pairs of tokens, from those of the axes.
+
+    Args:
+        rows: (R, R, K) weights of the row offsets.
+        columns: (C, C, K) weights of the column offsets.
+        num_prefix: Number of cls tokens, 0 or 1, in front of the patches.
+        swap: Whether the row offset is read along the table's second axis.
+
+    Returns:
+        Tensor of shape (query L, 50, key L). For a cls query all is 0: its term is the same for
+        every key, so softmax cancels it.
+    """
+    weights = torch.einsum('rei,cdj->rcjied' if swap else 'rei,cdj->rcijed', rows, columns)
+    weights = weights.flatten(4, 5).flatten(2, 3).flatten(0, 1)  # (N, 49, N)
+    weights = F.pad(weights, (num_prefix, 0, 0, 1, num_prefix, 0))
+    if num_prefix:  # all pairs with cls share a bucket
+        weights[1:, -1, 0] = 1
+    return weights
+
+
+@lru_cache(maxsize=8)
+def _fixed_dense_weights(
+    lookup: str, grid_size: tuple[int, int], num_prefix: int, device: torch.device
+) -> Tensor:
+    """`multiply_out` without an adversary."""
+    with torch.inference_mode(False), torch.no_grad():
+        axes = (_fixed_weights(lookup, size, device) for size in grid_size)
+        return multiply_out(*axes, num_prefix, lookup == 'interpolate')
+
+
 class ImageRelativePosition(nn.Module):
     """iRPE on keys: the position term of the attention logits.
 
@@ -160,12 +201,42 @@ class ImageRelativePosition(nn.Module):
         R, C = grid_size
         num_prefix = query.shape[2] - R * C
         assert num_prefix in (0, 1)
+        if R * C <= MAX_DENSE_PATCHES:
+            bias = self._dense_bias(query, grid_size, num_prefix, perturbation)
+            return bias.to(query.dtype)
         bias = self.bias_of_rows(
             query[:, :, num_prefix:], grid_size, slice(0, R), num_prefix, perturbation
         )
         # For the cls query the term is the same for every key, so softmax cancels it: its row is
         # left at 0.
         return F.pad(bias, (0, 0, num_prefix, 0))
+
+    def _dense_bias(
+        self,
+        query: Tensor,
+        grid_size: tuple[int, int],
+        num_prefix: int,
+        perturbation: Perturbation | None,
+    ) -> Tensor:
+        """As `forward`: each place of a query has its own keys, for all heads and pictures."""
+        weights = _fixed_dense_weights(self.lookup, tuple(grid_size), num_prefix, query.device)
+        with _without_autocast(query.device):
+            table = self.table.float()
+            keys = table @ weights  # (L, D, L)
+            query = query.float()
+            if perturbation is not None:
+                masked, shift, delta = perturbation
+                if shift is not None:
+                    axes = self._weights(grid_size, slice(None), query.device, shift)
+                    weights = multiply_out(*axes, num_prefix, swap=True)
+                if delta is not None:
+                    table = table + delta.float()
+                # A query is multiplied with the keys of masked or of visible ones, and with 0.
+                masked = F.pad(masked, (num_prefix, 0))[:, None, :, None]
+                query = torch.cat((query * ~masked, query * masked), dim=-1)
+                keys = torch.cat((keys, table @ weights), dim=1)
+            bias = torch.bmm(query.permute(2, 0, 1, 3).flatten(1, 2), keys)
+        return bias.unflatten(1, query.shape[:2]).permute(1, 2, 0, 3)
 
     def bias_of_rows(
         self,
@@ -190,22 +261,17 @@ class ImageRelativePosition(nn.Module):
         Raises:
             ValueError: If a shift is asked of the bucket look-up, which is not differentiable.
         """
-        score = query @ self.table  # (B, H, r * C, 50)
         masked = shift = None
         if perturbation is not None:
             masked, shift = perturbation.masked[:, None, :, None], perturbation.shift
-            if perturbation.delta is not None:
-                score = score + query @ perturbation.delta * masked
+        score = query @ self.table  # (B, H, r * C, 50)
+        if perturbation is not None and perturbation.delta is not None:
+            score = score + query @ perturbation.delta * masked
         patch_score = score[..., :-1].unflatten(-1, (AXIS_BUCKETS, AXIS_BUCKETS))
         patch_score = patch_score.unflatten(2, (-1, grid_size[1]))  # (B, H, r, C, K, K)
 
         bias = self._look_up(patch_score, *self._weights(grid_size, rows, query.device))
         if shift is not None:
-            if self.lookup != 'interpolate':
-                raise ValueError(
-                    "a coordinate adversary needs rpe_lookup='interpolate': the bucket look-up "
-                    'has no gradient with respect to a shift'
-                )
             weights = self._weights(grid_size, rows, query.device, shift)
             bias = torch.where(masked, self._look_up(patch_score, *weights), bias)
         bias = bias.to(query.dtype)
@@ -221,6 +287,11 @@ class ImageRelativePosition(nn.Module):
         shift: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Weights of the rows' offsets (r, R, K) and of the columns' (C, C, K)."""
+        if shift is not None and self.lookup != 'interpolate':
+            raise ValueError(
+                "a coordinate adversary needs rpe_lookup='interpolate': the bucket look-up has no "
+                'gradient with respect to a shift'
+            )
         if shift is None:
             of_rows, of_columns = (_fixed_weights(self.lookup, size, device) for size in grid_size)
         else:
@@ -235,9 +306,7 @@ class ImageRelativePosition(nn.Module):
 
         In float32 also under autocast: a bfloat16 weight would hide shifts below 1/256 patch.
         """
-        device = score.device.type
-        known = torch.amp.is_autocast_available(device)  # not of 'meta'
-        with torch.autocast(device, enabled=False) if known else nullcontext():
+        with _without_autocast(score.device):
             score = score.float()
             if self.lookup == 'interpolate':
                 # The official sampler reads the row offset along the table's second axis.

@@ -1,0 +1,65 @@
+"""torch.compile as an option of any config."""
+
+import time
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from adpe_mm.models.backbones.adpe_vit import Block
+from adpe_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class CompileHook(Hook):
+    """Compiles every transformer block in place, and logs how long that took.
+
+    Blocks alone, because all have the same code: it is compiled once for all of them in an encoder,
+    in seconds where a whole network takes minutes, and DDP, FSDP, checkpoints and activation
+    checkpointing never notice. Results are those of the plain network to rounding, not bit for
+    bit; a run is to be resumed with what it began with.
+
+        --cfg-options custom_hooks.5.type=adpe_mm.CompileHook    # or a config with one more hook
+
+    Args:
+        warmup: Iterations after which the log says how long compiling took.
+        **options: Of `torch.compile`, such as ``mode='max-autotune-no-cudagraphs'``.
+
+    Raises:
+        ValueError: From `before_train`, if the network has no block of ours.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, warmup: int = 3, **options) -> None:
+        self.warmup = warmup
+        self.options = options
+
+    def before_train(self, runner: Runner) -> None:
+        blocks = [module for module in runner.model.modules() if isinstance(module, Block)]
+        if not blocks:
+            raise ValueError('CompileHook finds no block of an AdPEViT in this network: remove it')
+        for block in blocks:
+            block.compile(**self.options)
+        runner.logger.info(
+            f'{len(blocks)} blocks will be compiled in the first iterations, which take longer'
+        )
+        self.durations: list[float] = []
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
+        self.start = time.perf_counter()
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
+        if len(self.durations) == self.warmup:
+            return
+        for value in (outputs or {}).values():
+            if hasattr(value, 'item'):
+                value.item()  # waits for the device
+                break
+        self.durations.append(time.perf_counter() - self.start)
+        if len(self.durations) == self.warmup:
+            *first, last = self.durations
+            runner.logger.info(
+                f'compiled: the first {self.warmup} iterations took '
+                + ', '.join(f'{duration:.1f}' for duration in self.durations)
+                + f' s, {sum(first) - last * len(first):.1f} s of them for compiling'
+            )
