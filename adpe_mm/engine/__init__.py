@@ -1,6 +1,7 @@
 from .hooks import (
     AdversaryProjectionHook,
     CheckpointFitHook,
+    CompileHook,
     DeferredRuntimeInfoHook,
     Float32Hook,
     IterationSeedHook,
@@ -17,6 +18,7 @@ __all__ = [
     'AdversaryProjectionHook',
     'AmpOptimWrapper',
     'CheckpointFitHook',
+    'CompileHook',
     'CosineAnnealingLR',
     'DeferredRuntimeInfoHook',
     'ExactEpochTrainLoop',

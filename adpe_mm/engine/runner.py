@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from adpe_mm.engine.hooks.checkpoint_fit import unwrap
+from adpe_mm.engine.hooks.compile import CompileHook
 from adpe_mm.registry import RUNNERS
 from adpe_mm.utils.checkpoint import find_weights, read_checkpoint
 
@@ -59,6 +60,15 @@ class AdPERunner(Runner):
         if get_device() == 'cpu':
             wrapper['device_ids'] = None
         return super().wrap_model(wrapper, model)
+
+    def _maybe_compile(self, target: str) -> None:
+        """With ``compile`` in the config, compile the transformer blocks: see `CompileHook`.
+
+        mmengine would compile the whole step, with DDP, logging and the optimiser in it.
+        """
+        options = self.cfg.get('compile', False)
+        if target == 'train_step' and options is not False:
+            self.register_hook(CompileHook(**(options if isinstance(options, dict) else {})))
 
     def load_checkpoint(
         self, filename: str, map_location: str = 'cpu', strict: bool = True, **kwargs

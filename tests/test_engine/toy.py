@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from PIL import Image
 from torch import nn
 
+from adpe_mm.engine import AdPERunner
 from adpe_mm.registry import MODELS
 from tests.helpers import tiny_config
 
@@ -117,7 +118,7 @@ def make_runner(work_dir, data, at=None, model=NOISY, options=None) -> Runner:
         )
     )
     cfg.merge_from_dict(options or {})
-    runner = Runner.from_cfg(cfg)
+    runner = AdPERunner.from_cfg(cfg)
     runner.record = Record(at or {})
     runner.register_hook(runner.record)
     return runner

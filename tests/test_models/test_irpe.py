@@ -8,10 +8,20 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adpe_mm.models.layers import irpe
 from adpe_mm.models.layers.attention import Attention
 from adpe_mm.models.layers.irpe import ImageRelativePosition, Perturbation
 
 ALPHA, BETA, GAMMA = 1.9, 3.8, 15.2
+
+
+@pytest.fixture(scope='module', autouse=True, params=['multiplied out', 'by axes'])
+def way(request):
+    """Everything here holds for both ways to look up."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == 'by axes':
+            patch.setattr(irpe, 'MAX_DENSE_PATCHES', 0)
+        yield request.param
 
 
 def far(size: float) -> float:
@@ -150,7 +160,15 @@ def test_zero_shift_is_the_baseline():
     grid = (7, 7)
     rpe, query, masked = case('interpolate', grid)
     shifted = rpe(query, grid, Perturbation(masked, shift=torch.zeros(2)))
-    assert torch.equal(shifted, rpe(query, grid))
+    torch.testing.assert_close(shifted, rpe(query, grid), atol=1e-6, rtol=1e-6)
+
+
+def test_both_ways_are_taken(way, monkeypatch):
+    rpe, query, _ = case('bucket', (3, 3))
+    taken = []
+    monkeypatch.setattr(rpe, '_dense_bias', lambda *args: taken.append(1) or query.new_zeros(()))
+    rpe(query, (3, 3))
+    assert len(taken) == (way == 'multiplied out')
 
 
 def test_works_without_cls_and_under_autocast():

@@ -145,6 +145,21 @@ def test_masks_have_holes_and_occlusions(mini):
     assert hidden > 3
 
 
+def test_variation_of_pose():
+    """At 0 a class has two silhouettes, mirror images in the middle; its materials still vary."""
+    options = dataclasses.replace(SMALL, others=0, variation=0)
+    square = [draw(options, 'train', 8 * i, []) for i in range(12)]
+    square = [(picture, seen) for picture, seen, _ in square if seen.shape == (96, 96)]
+    shapes = {(seen > 0).sum() for _, seen in square}
+    assert len(square) > 2 and max(shapes) < 1.2 * min(shapes)  # kinds of parts have other areas
+    centres = [np.argwhere(seen).mean(0) for _, seen in square]
+    assert np.ptp(centres, axis=0).max() < 6 < np.ptp([p.mean() for p, _ in square])
+    free = [
+        draw(dataclasses.replace(options, variation=100), 'train', 8 * i, []) for i in range(12)
+    ]
+    assert np.ptp([np.argwhere(seen).mean(0) for _, seen, _ in free], axis=0).max() > 20
+
+
 def test_meta_and_unlabelled(mini):
     meta = json.loads((mini / 'meta.json').read_text())
     assert meta['classes'] == class_names(8)

@@ -68,7 +68,7 @@ for ((job = 0; job < jobs; job++)); do
     for ((i = job; i < ${#entries[@]}; i += jobs)); do share+=("${entries[i]}"); done
     if [ ${#share[@]} -eq 0 ]; then continue; fi
     if [ "$gpus" -gt 0 ]; then export CUDA_VISIBLE_DEVICES=$((job % gpus)); fi
-    (transfer "${share[@]}") > >(sed "s/^/job $job: /") 2>&1 &
+    (transfer "${share[@]}") > >(sed -u "s/^/job $job: /") 2>&1 &
     running+=($!)
 done
 failed=0

@@ -1,6 +1,7 @@
 from .adversary import AdversaryProjectionHook
 from .checkpoint import SafeCheckpointHook
 from .checkpoint_fit import CheckpointFitHook
+from .compile import CompileHook
 from .float32 import Float32Hook
 from .reconstruction import ReconstructionHook
 from .runtime_info import DeferredRuntimeInfoHook
@@ -10,6 +11,7 @@ from .unreadable import UnreadablePicturesHook
 __all__ = [
     'AdversaryProjectionHook',
     'CheckpointFitHook',
+    'CompileHook',
     'DeferredRuntimeInfoHook',
     'Float32Hook',
     'IterationSeedHook',

@@ -13,16 +13,16 @@ from adpe_mm.registry import HOOKS
 class CompileHook(Hook):
     """Compiles every transformer block in place, and logs how long that took.
 
-    Blocks alone, because all have the same code: it is compiled once for all of them in an encoder,
-    in seconds where a whole network takes minutes, and DDP, FSDP, checkpoints and activation
-    checkpointing never notice. Results are those of the plain network to rounding, not bit for
-    bit; a run is to be resumed with what it began with.
-
-        --cfg-options custom_hooks.5.type=adpe_mm.CompileHook    # or a config with one more hook
+    What ``compile=True`` in a config stands for (``--cfg-options compile=True``, or a dict of
+    options of `torch.compile`, such as ``mode='max-autotune-no-cudagraphs'``). Blocks alone,
+    because all have the same code: it is compiled once for all of an encoder, in less time than a
+    whole network takes, and DDP, FSDP, checkpoints and activation checkpointing never notice.
+    Results are those of the plain network to rounding, not bit for bit; resume a run with what it
+    began with.
 
     Args:
-        warmup: Iterations after which the log says how long compiling took.
-        **options: Of `torch.compile`, such as ``mode='max-autotune-no-cudagraphs'``.
+        warmup: Iterations after which the log says how long compiling took; at least 2.
+        **options: Of `torch.compile`.
 
     Raises:
         ValueError: From `before_train`, if the network has no block of ours.
@@ -37,7 +37,9 @@ class CompileHook(Hook):
     def before_train(self, runner: Runner) -> None:
         blocks = [module for module in runner.model.modules() if isinstance(module, Block)]
         if not blocks:
-            raise ValueError('CompileHook finds no block of an AdPEViT in this network: remove it')
+            raise ValueError(
+                'compile=True finds no block of an AdPEViT in this network: leave it out'
+            )
         for block in blocks:
             block.compile(**self.options)
         runner.logger.info(
@@ -58,8 +60,8 @@ class CompileHook(Hook):
         self.durations.append(time.perf_counter() - self.start)
         if len(self.durations) == self.warmup:
             *first, last = self.durations
+            times = ', '.join(f'{duration:.1f}' for duration in self.durations)
             runner.logger.info(
-                f'compiled: the first {self.warmup} iterations took '
-                + ', '.join(f'{duration:.1f}' for duration in self.durations)
-                + f' s, {sum(first) - last * len(first):.1f} s of them for compiling'
+                f'compiled: the first {self.warmup} iterations took {times} s, '
+                f'{sum(first) - last * len(first):.1f} s of them for compiling'
             )

@@ -16,8 +16,9 @@ query then has keys of its own, which all heads and pictures share, and the bias
 """
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import NamedTuple
 
 import torch
@@ -102,13 +103,24 @@ def interpolate_weights(offset: Tensor) -> Tensor:
     return at_left * (1 - fraction) + at_right * fraction
 
 
+def _constant(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Keep the results; for torch.compile, which would look through the cache, constants."""
+    kept = lru_cache(maxsize=32)(function)
+
+    @wraps(function)
+    def call(*args) -> Tensor:
+        return kept(*args)
+
+    return torch.compiler.assume_constant_result(call)
+
+
 def axis_offsets(size: int, device: torch.device) -> Tensor:
     """(size, size) offsets query - key along one axis of the grid, in patches."""
     place = torch.arange(size, dtype=torch.float32, device=device)
     return place[:, None] - place[None, :]
 
 
-@lru_cache(maxsize=128)
+@_constant
 def _fixed_weights(lookup: str, size: int, device: torch.device) -> Tensor:
     """Weights of one axis without an adversary: (size, size, K). They never change, so keep them.
 
@@ -120,8 +132,9 @@ def _fixed_weights(lookup: str, size: int, device: torch.device) -> Tensor:
 
 
 def _without_autocast(device: torch.device) -> AbstractContextManager:
-    known = torch.amp.is_autocast_available(device.type)  # not of 'meta'
-    return torch.autocast(device.type, enabled=False) if known else nullcontext()
+    if device.type == 'meta':  # knows no autocast
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def multiply_out(rows: Tensor, columns: Tensor, num_prefix: int, swap: bool) -> Tensor:
@@ -145,7 +158,7 @@ def multiply_out(rows: Tensor, columns: Tensor, num_prefix: int, swap: bool) -> 
     return weights
 
 
-@lru_cache(maxsize=8)
+@_constant
 def _fixed_dense_weights(
     lookup: str, grid_size: tuple[int, int], num_prefix: int, device: torch.device
 ) -> Tensor:
