@@ -15,8 +15,8 @@ pretrain_dir=$work_dir/pretrain
 log=$pretrain_dir/output.log
 start=$SECONDS
 
-pictures=(--size 96 --train 1000 --val 200)
-stop_after=$pretrain_dir/epoch_3.pth
+pictures=(--size 64 --train 2000 --val 200 --others 0 --variation 30)
+stop_after=$pretrain_dir/epoch_6.pth
 pretrain_options=(train_dataloader.dataset.data_root="$data/imagenet")
 cls_options=({train,val,test}_dataloader.dataset.data_root="$data/imagenet")
 seg_options=({train,val,test}_dataloader.dataset.data_root="$data/ade")
@@ -24,9 +24,9 @@ det_options=({train,val,test}_dataloader.dataset.data_root="$data/coco"
     {val,test}_evaluator.ann_file="$data/coco/annotations/instances_val2017.json")
 compared_with=(scratch)
 if [ -n "$smoke" ]; then
-    pictures=(--size 96 --train 64 --val 16)
+    pictures=(--size 64 --train 320 --val 16 --others 0 --variation 30)
     stop_after=$pretrain_dir/epoch_1.pth
-    pretrain_options+=(train_cfg.max_epochs=2)
+    pretrain_options+=(train_cfg.max_epochs=4 default_hooks.checkpoint.interval=1)
     cls_options+=(train_cfg.max_epochs=1 train_cfg.val_interval=2)
     seg_options+=(train_cfg.max_iters=4 train_cfg.val_interval=8 default_hooks.checkpoint.interval=4)
     det_options+=(train_cfg.max_iters=4 train_cfg.val_interval=8 default_hooks.checkpoint.interval=4)

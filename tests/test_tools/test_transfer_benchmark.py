@@ -66,7 +66,7 @@ def test_each_run_comes_after_what_it_needs(transfer, arguments):
         assert ('optim_wrapper.paramwise_cfg.layer_decay_rate=1.0' in run.options) == scratch
     tested = {run.name: run.checkpoint.name for run in runs if run.checkpoint}
     assert tested['scratch/cls_seed3/test'] == 'epoch_8.pth'
-    assert tested['scratch/det_seed4/test'] == 'iter_200.pth'
+    assert tested['scratch/det_seed4/test'] == 'iter_400.pth'
 
 
 def test_pretraining_may_be_repeated_for_each_seed(transfer, arguments):

@@ -41,18 +41,18 @@ transfer() { # ENTRIES...
         --cls configs/cls/adpe-vit-ti_mini.py --cls-options \
         {train,val,test}_dataloader.dataset.data_root="$data/imagenet" \
         train_dataloader.batch_size=32 \
-        train_cfg.max_epochs="$cls_epochs" train_cfg.val_interval="$cls_epochs" \
+        train_cfg.max_epochs="$cls_epochs" train_cfg.val_interval=$((cls_epochs + 1)) \
         param_scheduler.1.T_max=$((cls_epochs - 1)) param_scheduler.1.end="$cls_epochs" \
         --seg configs/seg/upernet_adpe-vit-ti_mini.py --seg-options \
         {train,val,test}_dataloader.dataset.data_root="$data/ade" \
         train_dataloader.batch_size=32 \
-        train_cfg.max_iters="$seg_iters" train_cfg.val_interval="$seg_iters" \
+        train_cfg.max_iters="$seg_iters" train_cfg.val_interval=$((seg_iters + 1)) \
         param_scheduler.1.end="$seg_iters" default_hooks.checkpoint.interval="$seg_iters" \
         --det configs/det/mask-rcnn_adpe-vit-ti_mini.py --det-options \
         {train,val,test}_dataloader.dataset.data_root="$data/coco" \
         {val,test}_evaluator.ann_file="$data/coco/annotations/instances_val2017.json" \
         train_dataloader.batch_size=16 \
-        train_cfg.max_iters="$det_iters" train_cfg.val_interval="$det_iters" \
+        train_cfg.max_iters="$det_iters" train_cfg.val_interval=$((det_iters + 1)) \
         param_scheduler.1.end="$det_iters" \
         param_scheduler.1.milestones="[$((det_iters * 8 / 9)),$((det_iters * 26 / 27))]" \
         default_hooks.checkpoint.interval="$det_iters"
