@@ -109,7 +109,8 @@ def one_sentence_errors(command: str) -> Iterator[None]:
         torch.distributed.destroy_process_group()
         if not torch.cuda.is_available():
             # DDP still holds gloo's threads, which now and then abort Python as it ends, after all
-            # is done and saved.
+            # is done and saved. Nobody else would end the loader's processes then.
+            end_workers()
             logging.shutdown()
             sys.stdout.flush()
             sys.stderr.flush()

@@ -33,7 +33,7 @@ def test_pretraining(tmp_path):
     weights = (4 + 1) * 12 * 64**2
     least = weights * 6 * 37 * 4 / 1e9
     assert least < found['gflop_per_image'] < 1.6 * least
-    assert found['parameters'] == pytest.approx(weights, rel=0.1)
+    assert found['parameters'] == pytest.approx(weights, rel=0.2)
     assert found['images_per_step'] == 32 and found['steps'] == 24 * 31
     assert found['seconds']['compute'] == pytest.approx(16 / 100)
     assert found['seconds']['loading'] == pytest.approx(16 / 50)

@@ -163,10 +163,10 @@ def test_fashion_mnist(tmp_path):
     assert done.returncode == 0, done.stderr
     out = tmp_path / 'out'
     assert len(list((out / 'unlabelled').glob('*.png'))) == 40
-    assert len(list((out / 'imagenet' / 'train').rglob('*.png'))) == 20
-    coat = np.asarray(Image.open(out / 'imagenet' / 'train' / 'coat' / '00014.png'))
+    assert len(list((out / 'train').rglob('*.png'))) == 20
+    coat = np.asarray(Image.open(out / 'train' / 'coat' / '00014.png'))
     assert np.array_equal(coat, arrays['train'][14])
-    bag = np.asarray(Image.open(out / 'imagenet' / 'val' / 'bag' / '00008.png'))
+    bag = np.asarray(Image.open(out / 'val' / 'bag' / '00008.png'))
     assert np.array_equal(bag, arrays['t10k'][8])
     assert convert().returncode == 1  # there already
     assert 'exists' in convert().stderr and 'Traceback' not in convert().stderr

@@ -1,14 +1,14 @@
 #!/usr/bin/env python
 """Fashion-MNIST as folders: many pictures without labels, few with, and the test set.
 
-    python tools/dataset_converters/fashion_mnist.py DIR data/fashion --labelled 100
+    python tools/dataset_converters/fashion_mnist.py DIR data/fashion_mnist --labelled 20
 
 DIR holds the four files of the data set (train-images-idx3-ubyte.gz and so on), as its repository
 or Debian's package dataset-fashion-mnist has them.
 
-    OUT/unlabelled/*.png          the 60,000 training pictures, 28 px, grey
-    OUT/imagenet/train/CLASS/     N of each class
-    OUT/imagenet/val/CLASS/       the 10,000 test pictures
+    OUT/unlabelled/*.png      the 60,000 training pictures, 28 px, grey
+    OUT/train/CLASS/*.png     N of each class
+    OUT/val/CLASS/*.png       the 10,000 test pictures
 """
 
 import argparse
@@ -75,10 +75,10 @@ def convert(source: Path, out: Path, labelled: int) -> dict[str, int]:
             save(image, out / 'unlabelled', number)
         for label, name in enumerate(CLASSES):
             for number in np.flatnonzero(labels == label)[:labelled]:
-                save(images[number], out / 'imagenet' / 'train' / name, number)
+                save(images[number], out / 'train' / name, number)
                 parts['train'] += 1
         for number, (image, label) in enumerate(zip(test_images, test_labels, strict=True)):
-            save(image, out / 'imagenet' / 'val' / CLASSES[label], number)
+            save(image, out / 'val' / CLASSES[label], number)
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)  # nothing half made
         raise

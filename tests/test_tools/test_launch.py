@@ -1,0 +1,47 @@
+"""A command that trained with several processes on a CPU leaves none behind."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+import os
+from itertools import count
+from torch.utils.data import DataLoader, IterableDataset
+from adpe_mm.utils.launch import init_processes, one_sentence_errors
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        return (os.getpid() for _ in count())
+
+with one_sentence_errors('test'):
+    init_processes('pytorch')
+    batches = iter(DataLoader(Endless(), num_workers=1, persistent_workers=True))
+    print(next(batches).item(), flush=True)
+"""
+
+
+def test_no_worker_is_left():
+    with socket.socket() as free:
+        free.bind(('', 0))
+        port = str(free.getsockname()[1])
+    alone = dict(RANK='0', WORLD_SIZE='1', MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
+    done = subprocess.run(
+        [sys.executable, '-c', SCRIPT],
+        env=dict(os.environ, PYTHONPATH=str(ROOT), CUDA_VISIBLE_DEVICES='', **alone),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    worker = Path('/proc') / done.stdout.strip()
+    for _ in range(20):
+        if not worker.exists() or 'State:\tZ' in (worker / 'status').read_text():
+            break
+        time.sleep(0.1)
+    else:
+        raise AssertionError('the worker is still there')
