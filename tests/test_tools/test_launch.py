@@ -25,20 +25,23 @@ with one_sentence_errors('test'):
 """
 
 
-def test_no_worker_is_left():
+def test_no_worker_is_left(tmp_path):
     with socket.socket() as free:
         free.bind(('', 0))
         port = str(free.getsockname()[1])
     alone = dict(RANK='0', WORLD_SIZE='1', MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
-    done = subprocess.run(
-        [sys.executable, '-c', SCRIPT],
-        env=dict(os.environ, PYTHONPATH=str(ROOT), CUDA_VISIBLE_DEVICES='', **alone),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    worker = Path('/proc') / done.stdout.strip()
+    out = tmp_path / 'out'  # a pipe would be waited for until the worker ends, too
+    with open(out, 'w') as file:
+        subprocess.run(
+            [sys.executable, '-c', SCRIPT],
+            env=dict(os.environ, PYTHONPATH=str(ROOT), CUDA_VISIBLE_DEVICES='', **alone),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            timeout=120,
+            check=True,
+        )
+    # Left alone, it would look for its parent every 5 s, or never.
+    worker = Path('/proc') / out.read_text().strip()
     for _ in range(20):
         if not worker.exists() or 'State:\tZ' in (worker / 'status').read_text():
             break
