@@ -131,7 +131,10 @@ def test_task_config_builds(path):
     groups = LayerDecayOptimWrapperConstructor(optimizer, paramwise).param_groups(
         model, cfg.optim_wrapper.optimizer
     )
-    if paramwise and 'layer_decay_rate' in paramwise:
+    rate = (paramwise or {}).get('layer_decay_rate', 1.0)
+    if rate == 1:
+        assert len({group['lr'] for group in groups}) == 1
+    else:
         depths = {group['depth'] for group in groups}
         assert depths == set(range(model.backbone.num_layers + 2))
     assert LOOPS.get(cfg.train_cfg.type) and RUNNERS.get(cfg.runner_type)
