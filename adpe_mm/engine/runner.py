@@ -66,8 +66,8 @@ class AdPERunner(Runner):
 
         mmengine would compile the whole step, with DDP, logging and the optimiser in it.
         """
-        options = self.cfg.get('compile', False)
-        if target == 'train_step' and options is not False:
+        options = self.cfg.get('compile')
+        if target == 'train_step' and options not in (None, False):
             self.register_hook(CompileHook(**(options if isinstance(options, dict) else {})))
 
     def load_checkpoint(

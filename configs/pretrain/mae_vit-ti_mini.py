@@ -38,7 +38,6 @@ model = dict(
 train_dataloader = dict(
     dataset=dict(
         pipeline=[
-            dict(type='adpe_mm.LoadPicture'),
             dict(type='adpe_mm.MultiCrop', num_crops=2, size=64, scale=(0.5, 1.0)),
             dict(type='adpe_mm.PackCrops'),
         ],

@@ -36,6 +36,12 @@ def test_same_run_when_compiled(tmp_path, name):
     assert weights[0].keys() == weights[1].keys()  # a checkpoint of either serves both
 
 
+@pytest.mark.parametrize('compile', [None, False])
+def test_not_compiled(tmp_path, compile):
+    runner = train(tmp_path / 'run', draw(tmp_path / 'data'), NOISY, compile=compile)
+    assert runner.iter == 10
+
+
 def test_a_network_without_blocks(tmp_path):
     with pytest.raises(ValueError, match='compile=True'):
         train(tmp_path / 'run', draw(tmp_path / 'data'), NOISY, compile=True)

@@ -34,7 +34,7 @@ def test_pretraining(tmp_path):
     least = weights * 6 * 37 * 4 / 1e9
     assert least < found['gflop_per_image'] < 1.6 * least
     assert found['parameters'] == pytest.approx(weights, rel=0.2)
-    assert found['images_per_step'] == 32 and found['steps'] == 24 * 31
+    assert found['images'] == 1000 and found['images_per_step'] == 32 and found['steps'] == 24 * 31
     assert found['seconds']['compute'] == pytest.approx(16 / 100)
     assert found['seconds']['loading'] == pytest.approx(16 / 50)
     exchanged = 2 * 4 * found['parameters'] / 2  # bytes: a ring of two, both ways

@@ -37,6 +37,7 @@ class Plan:
 
     Attributes:
         gflop_per_image: Forward and backward, multiplications and additions counted apart.
+        images: Pictures of the data set.
         parameters: That are trained.
         memory_gb: Of one GPU: weights, gradients, moments, activations.
         images_per_step: Of one optimiser step, over all GPUs.
@@ -50,6 +51,7 @@ class Plan:
     """
 
     gflop_per_image: float
+    images: int
     parameters: int
     memory_gb: float
     images_per_step: int
@@ -128,8 +130,7 @@ def make_plan(cfg: Config, args: argparse.Namespace) -> Plan:
         raise ValueError(f'--images must say how many pictures a {kind} has')
     init_default_scope(cfg.default_scope)
     cfg.model.backbone.init_cfg = None
-    with torch.device('cpu'):
-        model = MODELS.build(cfg.model)
+    model = MODELS.build(cfg.model)
     attention.MAX_PRODUCT_TOKENS = 0  # the kernel that a GPU uses keeps no matrix of attention
     operations = count_operations(cfg, model)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -164,6 +165,7 @@ def make_plan(cfg: Config, args: argparse.Namespace) -> Plan:
     hours = steps * max(seconds.values()) / 3600
     return Plan(
         gflop_per_image=operations / 1e9,
+        images=images,
         parameters=parameters,
         memory_gb=memory / 1e9,
         images_per_step=batch * accumulated,
@@ -187,6 +189,7 @@ def describe(plan: Plan, args: argparse.Namespace) -> str:
     }
     lines = [
         f'operations         {plan.gflop_per_image:,.0f} GFLOP an image, forward and backward',
+        f'pictures           {plan.images:,} (--images)',
         f'parameters         {plan.parameters / 1e6:.1f} M trained',
         f'memory a GPU       {plan.memory_gb:.1f} GB, and what context and fragments take',
         f'optimiser step     {plan.images_per_step} images; {plan.steps} steps',

@@ -32,8 +32,8 @@ exec python tools/benchmarks/transfer.py "${entries[@]}" --gpus "${GPUS:-1}" --o
     train_dataloader.dataset.data_prefix.img_path=unlabelled \
     train_dataloader.dataset.pipeline.0.size=28 \
     train_dataloader.dataset.pipeline.0.num_crops=2 train_dataloader.batch_size=32 \
-    train_cfg.max_epochs="$epochs" param_scheduler.0.end=1 param_scheduler.1.begin=1 \
-    param_scheduler.1.T_max=$((epochs - 1)) param_scheduler.1.end="$epochs" \
+    train_cfg.max_epochs="$epochs" param_scheduler.1.T_max=$((epochs - 1)) \
+    param_scheduler.1.end="$epochs" \
     --cls configs/cls/adpe-vit-ti_mini.py --cls-options \
     model.backbone.img_size=28 model.backbone.patch_size=4 \
     model.head.num_classes=10 model.data_preprocessor.num_classes=10 \

@@ -17,9 +17,11 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
     saved), and are read all at once. What is logged is the same.
     """
 
+    def __init__(self) -> None:
+        self.pending: list[tuple[str, torch.Tensor | float]] = []
+
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
-        self.pending: list[tuple[str, torch.Tensor | float]] = []
         loggers = (hook for hook in runner.hooks if isinstance(hook, LoggerHook))
         self.interval = min((logger.interval for logger in loggers), default=1)
 

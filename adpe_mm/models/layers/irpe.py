@@ -274,12 +274,12 @@ class ImageRelativePosition(nn.Module):
         Raises:
             ValueError: If a shift is asked of the bucket look-up, which is not differentiable.
         """
+        score = query @ self.table  # (B, H, r * C, 50)
         masked = shift = None
         if perturbation is not None:
             masked, shift = perturbation.masked[:, None, :, None], perturbation.shift
-        score = query @ self.table  # (B, H, r * C, 50)
-        if perturbation is not None and perturbation.delta is not None:
-            score = score + query @ perturbation.delta * masked
+            if perturbation.delta is not None:
+                score = score + query @ perturbation.delta * masked
         patch_score = score[..., :-1].unflatten(-1, (AXIS_BUCKETS, AXIS_BUCKETS))
         patch_score = patch_score.unflatten(2, (-1, grid_size[1]))  # (B, H, r, C, K, K)
 
