@@ -17,15 +17,16 @@ from .irpe import ImageRelativePosition, Perturbation
 # 25 MB in bfloat16 where the whole would be 400 MB.
 MAX_PAIRS = 2**21
 PAIRS_AT_A_TIME = 2**20
-# Up to so many keys, products of matrices are the faster way on a CPU in bfloat16.
+# Up to so many keys, products of matrices are the faster way on a CPU.
 MAX_PRODUCT_TOKENS = 512
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
     """Scaled dot-product attention, by the fastest way there is.
 
-    On a CPU in bfloat16, products of matrices are up to four times as fast as PyTorch's kernel
-    for a few hundred tokens (docs/speed.md); they round the logits to bfloat16.
+    On a CPU, PyTorch's kernel knows no bias that learns, and products of matrices are up to four
+    times as fast in bfloat16 for a few hundred tokens (docs/speed.md); they round the logits to
+    the dtype of `q`.
 
     Args:
         q: (B, H, query L, D).
@@ -37,7 +38,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -
     Returns:
         (B, H, query L, width of `v`).
     """
-    if q.device.type != 'cpu' or q.dtype != torch.bfloat16 or k.shape[2] > MAX_PRODUCT_TOKENS:
+    products = q.dtype == torch.bfloat16 or (bias is not None and bias.requires_grad)
+    if q.device.type != 'cpu' or not products or k.shape[2] > MAX_PRODUCT_TOKENS:
         return F.scaled_dot_product_attention(q, k, v, bias, scale=scale)
     logits = (q * scale) @ k.transpose(-1, -2)
     if bias is not None:

@@ -215,8 +215,7 @@ class ImageRelativePosition(nn.Module):
         num_prefix = query.shape[2] - R * C
         assert num_prefix in (0, 1)
         if R * C <= MAX_DENSE_PATCHES:
-            bias = self._dense_bias(query, grid_size, num_prefix, perturbation)
-            return bias.to(query.dtype)
+            return self._dense_bias(query, grid_size, num_prefix, perturbation)
         bias = self.bias_of_rows(
             query[:, :, num_prefix:], grid_size, slice(0, R), num_prefix, perturbation
         )
@@ -236,19 +235,22 @@ class ImageRelativePosition(nn.Module):
         with _without_autocast(query.device):
             table = self.table.float()
             keys = table @ weights  # (L, D, L)
-            query = query.float()
             if perturbation is not None:
                 masked, shift, delta = perturbation
+                # Keys for masked queries only: what the adversary changes. Rounded on their own,
+                # they keep shifts that the sum would hide in bfloat16.
+                changes = []
                 if shift is not None:
                     axes = self._weights(grid_size, slice(None), query.device, shift)
-                    weights = multiply_out(*axes, num_prefix, swap=True)
+                    moved = multiply_out(*axes, num_prefix, swap=True)
+                    changes.append(table @ (moved - weights))
+                    weights = moved
                 if delta is not None:
-                    table = table + delta.float()
-                # A query is multiplied with the keys of masked or of visible ones, and with 0.
+                    changes.append(delta.float().expand_as(table) @ weights)
+                keys = torch.cat((keys, sum(changes)), dim=1)
                 masked = F.pad(masked, (num_prefix, 0))[:, None, :, None]
-                query = torch.cat((query * ~masked, query * masked), dim=-1)
-                keys = torch.cat((keys, table @ weights), dim=1)
-            bias = torch.bmm(query.permute(2, 0, 1, 3).flatten(1, 2), keys)
+                query = torch.cat((query, query * masked), dim=-1)
+            bias = torch.bmm(query.permute(2, 0, 1, 3).flatten(1, 2), keys.to(query.dtype))
         return bias.unflatten(1, query.shape[:2]).permute(1, 2, 0, 3)
 
     def bias_of_rows(
