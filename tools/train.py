@@ -15,6 +15,7 @@ import adpe_mm  # noqa: F401  checks the installed versions first
 from adpe_mm.utils.launch import (
     add_config_arguments,
     init_processes,
+    keep_freed_memory,
     load_config,
     one_sentence_errors,
     without_pinned_memory,
@@ -68,6 +69,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
 def main() -> None:
     args = parse_args()
     cfg = merge_args(load_config(args), args)
+    keep_freed_memory()
     init_processes(args.launcher)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.train()

@@ -175,15 +175,17 @@ def collate_crops(samples: list[dict]) -> dict[str, Tensor | list[str]]:
     """Stack samples to a batch.
 
     Args:
-        samples: Of `PackCrops`: ``inputs`` (C, 3, h, w) uint8 and ``unreadable``.
+        samples: Of `PackCrops`: ``inputs`` (C, 3, h, w) uint8, ``mirrored``, C bools, and
+            ``unreadable``.
 
     Returns:
-        ``inputs`` (B, C, 3, h, w) uint8, which lie in memory pixel by pixel as the crops do, and
-        ``unreadable``, the paths of all samples.
+        ``inputs`` (B, C, 3, h, w) uint8, which lie in memory pixel by pixel as the crops do,
+        ``mirrored`` (B, C) bool, and ``unreadable``, the paths of all samples.
     """
     # In a worker torch's own function stacks into shared memory, which saves a copy.
     inputs = default_collate([sample['inputs'].permute(0, 2, 3, 1) for sample in samples])
     return dict(
         inputs=inputs.permute(0, 1, 4, 2, 3),
+        mirrored=torch.tensor([sample['mirrored'] for sample in samples]),
         unreadable=[path for sample in samples for path in sample['unreadable']],
     )

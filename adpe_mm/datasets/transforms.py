@@ -6,7 +6,6 @@ import struct
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from mmcv.transforms import BaseTransform
 from mmengine.utils import to_2tuple
 from PIL import Image
@@ -168,47 +167,47 @@ def align(box: Box, size: tuple[int, int], reduction: int) -> Box:
     return x, y, x + right - left, y + bottom - top
 
 
-def resample(picture: Tensor, box: Box, size: tuple[int, int], reduction: int = 1) -> Tensor:
+def resample(picture: Tensor, box: Box, crop: Tensor, reduction: int = 1) -> None:
     """Cut a box and resize it by antialiased bicubic interpolation.
 
     The filter is Pillow's, in torch's vectorised form: they differ where rounding does.
 
     Args:
         picture: (1, 3, H, W) uint8, at 1/reduction of its size. It must lie in memory pixel by
-            pixel (`as_picture`), and so does the result: two copies less.
+            pixel (`by_pixels`), and so must `crop`: two copies less.
         box: (left, top, right, bottom) in pixels of the whole size; left and top are multiples of
             `reduction`.
-        size: (h, w) of the crop.
+        crop: (1, 3, h, w) uint8, which is written.
         reduction: Of `picture`.
-
-    Returns:
-        (1, 3, h, w) uint8.
     """
     left, top, right, bottom = box
     # Cut first: the surroundings must not bleed into the border.
     rows = slice(top // reduction, -(-bottom // reduction))
     columns = slice(left // reduction, -(-right // reduction))
     cut = picture[..., rows, columns]
-    if reduction == 1:
-        return F.interpolate(cut, size, mode='bicubic', antialias=True)
-    # Below F.interpolate, which takes no factors beside the size: the box may end within a pixel.
-    factors = size[0] * reduction / (bottom - top), size[1] * reduction / (right - left)
-    return torch.ops.aten._upsample_bicubic2d_aa(cut, size, False, *factors)
+    height, width = size = crop.shape[2:]
+    factors = None, None
+    if reduction > 1:  # the box may end within a pixel
+        factors = height * reduction / (bottom - top), width * reduction / (right - left)
+    # Below F.interpolate, which takes no factors beside the size, and nothing to write to.
+    torch._C._nn._upsample_bicubic2d_aa(cut, size, False, *factors, out=crop)
 
 
-def as_picture(pixels: np.ndarray) -> Tensor:
-    """(H, W, 3) as a tensor (1, 3, H, W) on the same memory."""
-    # With [None] the first stride would not tell torch how the pixels lie.
-    return torch.from_numpy(pixels).unsqueeze(0).permute(0, 3, 1, 2)
+def by_pixels(pixels: np.ndarray) -> Tensor:
+    """(..., H, W, 3) as a tensor (1 or ..., 3, H, W) on the same memory."""
+    # A leading axis of [None] would not tell torch how the pixels lie.
+    tensor = torch.from_numpy(pixels)
+    return (tensor if tensor.ndim == 4 else tensor.unsqueeze(0)).permute(0, 3, 1, 2)
 
 
 @TRANSFORMS.register_module()
 class MultiCrop(BaseTransform):
-    """Cuts several random crops from one picture, each resized and perhaps mirrored.
+    """Cuts several random crops from one picture, each resized, and draws which to mirror.
 
     Opens ``img_path`` as `LoadPicture` does, but faster if it is an ordinary JPEG; or takes the RGB
     `PIL.Image` that an earlier transform put under ``img``. Draws from ``rng`` of the sample; puts
-    ``crops`` (C, 3, h, w) uint8.
+    ``crops`` (C, 3, h, w) uint8, and ``mirrored``, C bools: `MultiCropPreprocessor` mirrors them on
+    the device.
 
     Args:
         num_crops: C, crops a picture (AdPE: 4).
@@ -264,16 +263,17 @@ class MultiCrop(BaseTransform):
         self._load = LoadPicture()
 
     def transform(self, results: dict) -> dict:
-        crops = self._cut(results)
+        results['crops'] = self._cut(results)
         draw = results['rng'].random
-        results['crops'] = torch.cat([c.flip(3) if draw() < self.flip_prob else c for c in crops])
+        results['mirrored'] = [draw() < self.flip_prob for _ in range(self.num_crops)]
         return results
 
-    def _cut(self, results: dict) -> list[Tensor]:
-        """C crops, (1, 3, h, w) uint8 each."""
+    def _cut(self, results: dict) -> Tensor:
+        """(C, 3, h, w) uint8."""
+        crops = by_pixels(np.empty((self.num_crops, *self.size, 3), np.uint8))
         if self.backend == 'torch' and 'img' not in results:
             try:
-                with open(results['img_path'], 'rb') as file:
+                with open(results['img_path'], 'rb', buffering=0) as file:
                     content = file.read()
             except OSError as error:
                 raise UnreadablePicture(error) from error
@@ -283,18 +283,20 @@ class MultiCrop(BaseTransform):
                 reduction = self._reduction(boxes)
                 pixels = decode_jpeg(content, size, reduction)
                 if pixels is not None:
-                    picture = as_picture(pixels)
-                    boxes = [align(box, size, reduction) for box in boxes]
-                    return [resample(picture, box, self.size, reduction) for box in boxes]
+                    picture = by_pixels(pixels)
+                    for crop, box in zip(crops.split(1), boxes, strict=True):
+                        resample(picture, align(box, size, reduction), crop, reduction)
+                    return crops
         image = results['img'] if 'img' in results else self._load(results)['img']
         boxes = self._boxes(results, (image.height, image.width))
-        if self.backend == 'pillow':
-            # Cut first: with `box=` the surroundings would bleed into the border.
-            size, bicubic = self.size[::-1], Image.Resampling.BICUBIC
-            crops = (image.crop(box).resize(size, bicubic) for box in boxes)
-            return [as_picture(np.array(crop)) for crop in crops]
-        picture = as_picture(np.array(image))
-        return [resample(picture, box, self.size) for box in boxes]
+        picture = by_pixels(np.array(image))
+        for crop, box in zip(crops.split(1), boxes, strict=True):
+            if self.backend == 'torch':
+                resample(picture, box, crop)
+            else:  # cut first: with `box=` the surroundings would bleed into the border
+                cut = image.crop(box).resize(self.size[::-1], Image.Resampling.BICUBIC)
+                crop.copy_(by_pixels(np.array(cut)))
+        return crops
 
     def _boxes(self, results: dict, size: tuple[int, int]) -> list[Box]:
         return resized_crop_boxes(results['rng'], size, self.num_crops, self.scale, self.ratio)
@@ -313,7 +315,11 @@ class MultiCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PackCrops(BaseTransform):
-    """Keeps what a batch needs: ``inputs`` (C, 3, h, w) uint8, and ``unreadable``."""
+    """Keeps what a batch needs: ``inputs`` (C, 3, h, w) uint8, ``mirrored``, ``unreadable``."""
 
     def transform(self, results: dict) -> dict:
-        return dict(inputs=results['crops'], unreadable=results['unreadable'])
+        return dict(
+            inputs=results['crops'],
+            mirrored=results['mirrored'],
+            unreadable=results['unreadable'],
+        )

@@ -1,4 +1,4 @@
-"""Normalisation of crops, on the device."""
+"""Mirroring and normalisation of crops, on the device."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from adpe_mm.registry import MODELS
 
 @MODELS.register_module()
 class MultiCropPreprocessor(BaseDataPreprocessor):
-    """Moves uint8 crops to the device and normalises them there.
+    """Moves uint8 crops to the device, mirrors and normalises them there.
 
     Args:
         mean: Mean of each channel (RGB), from 0 to 255. ImageNet's by default.
@@ -30,16 +30,19 @@ class MultiCropPreprocessor(BaseDataPreprocessor):
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     def forward(self, data: dict, training: bool = False) -> dict[str, Tensor | None]:
-        """Normalise a batch.
+        """Mirror and normalise a batch.
 
         Args:
-            data: ``inputs`` (B, C, 3, h, w), uint8; C crops a picture.
+            data: ``inputs`` (B, C, 3, h, w), uint8, C crops a picture; ``mirrored`` (B, C), bool,
+                True where a crop is to be mirrored.
             training: Unused.
 
         Returns:
             ``inputs`` (B * C, 3, h, w), float32, and ``data_samples``, None.
         """
         crops = self.cast_data(data['inputs']).flatten(0, 1)
+        mirrored = self.cast_data(data['mirrored']).view(-1, 1, 1, 1)
+        crops = torch.where(mirrored, crops.flip(-1), crops)
         # They come pixel by pixel, as they were decoded; the network takes them plane by plane.
         crops = crops.to(torch.float32, memory_format=torch.contiguous_format)
         return dict(inputs=(crops - self.mean) / self.std, data_samples=None)

@@ -14,6 +14,7 @@ def samples(number=3):
     return [
         dict(
             inputs=torch.randint(256, (2, 3, 8, 12), dtype=torch.uint8),
+            mirrored=[i == 1, i == 2],
             unreadable=['bad.jpg'] * (i % 2),
         )
         for i in range(number)
@@ -28,14 +29,18 @@ def test_batch_is_crops_in_the_order_of_pictures():
     assert collated['unreadable'] == ['bad.jpg']
     data = MultiCropPreprocessor()(collated, training=True)
     assert data['data_samples'] is None
-    expected = [TF.normalize(c / 255, **IMAGENET) for s in batch for c in s['inputs']]
+    expected = [
+        TF.normalize((TF.hflip(crop) if mirrored else crop) / 255, **IMAGENET)
+        for sample in batch
+        for crop, mirrored in zip(sample['inputs'], sample['mirrored'], strict=True)
+    ]
     torch.testing.assert_close(data['inputs'], torch.stack(expected))
 
 
 def test_own_statistics_travel_with_the_module_but_not_in_checkpoints():
     module = MultiCropPreprocessor(mean=(0, 0, 0), std=(255, 255, 255))
     inputs = collate_crops(samples())['inputs']
-    normalised = module(dict(inputs=inputs))['inputs']
+    normalised = module(dict(inputs=inputs, mirrored=torch.zeros(3, 2, dtype=bool)))['inputs']
     assert normalised.dtype == torch.float32
     torch.testing.assert_close(normalised, inputs.flatten(0, 1) / 255)
     assert not module.state_dict()

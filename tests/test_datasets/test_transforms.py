@@ -47,18 +47,12 @@ def test_crops_equal_torchvision_for_the_same_boxes(backend, tolerance):
         assert difference.abs().max() <= tolerance
 
 
-def test_flip():
-    image, seed = picture(), 5
-    plain, flipped = (
-        MultiCrop(1, 16, flip_prob=p)(dict(img=image, rng=np.random.default_rng(seed)))['crops']
-        for p in (0.0, 1.0)
-    )
-    assert torch.equal(flipped, plain.flip(-1)) and not torch.equal(flipped, plain)
-    rng = np.random.default_rng(0)
-    transform = MultiCrop(400, 4, scale=(1.0, 1.0), ratio=(1.25, 1.25))
-    crops = transform(dict(img=picture(), rng=rng))['crops']
-    share = sum(torch.equal(crop, crops[0]) for crop in crops) / 400
-    assert 0.4 < share < 0.6
+def test_which_crops_are_mirrored():
+    for probability, expected in [(0.0, [False] * 3), (1.0, [True] * 3)]:
+        results = dict(img=picture(), rng=np.random.default_rng(5))
+        assert MultiCrop(3, 16, flip_prob=probability)(results)['mirrored'] == expected
+    results = MultiCrop(400, 4)(dict(img=picture(), rng=np.random.default_rng(0)))
+    assert 160 < sum(results['mirrored']) < 240
 
 
 def load(path):

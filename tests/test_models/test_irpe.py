@@ -140,6 +140,34 @@ def test_gradients_of_shift_table_and_query_equal_grid_sample(start):
         torch.testing.assert_close(ours_.float(), plain_, atol=1e-4 * scale, rtol=0)
 
 
+@pytest.mark.parametrize('start', [(0.0, 0.0), (1e-3, -5e-4), (0.31, -0.62)])
+def test_bfloat16_has_the_gradients_of_float32(start):
+    """Also of shifts far below what bfloat16 can tell from the position of a patch."""
+    grid = (7, 7)
+    rpe, query, masked = case('interpolate', grid, dims=32)
+    query = query.bfloat16()
+    probe = torch.randn(2, 3, 50, 50, generator=torch.Generator().manual_seed(1))
+    ours = [query.clone().requires_grad_(), torch.tensor(start, requires_grad=True)]
+    with torch.autocast('cpu', torch.bfloat16):
+        bias = rpe(ours[0], grid, Perturbation(masked, shift=ours[1]))
+    assert bias.dtype == torch.bfloat16
+    got = torch.autograd.grad((bias.float() * probe)[:, :, 1:].sum(), [*ours, rpe.table])
+    plain = [query.float().requires_grad_(), torch.tensor(start, requires_grad=True)]
+    table = rpe.table.detach().clone().requires_grad_()
+    plain_bias = plain_interpolated_bias(plain[0], table, grid, masked, plain[1])
+    expected = torch.autograd.grad((plain_bias * probe)[:, :, 1:].sum(), [*plain, table])
+    pairs = dict(
+        bias=(bias[:, :, 1:], plain_bias[:, :, 1:]),
+        query=(got[0], expected[0]),
+        shift=(got[1], expected[1]),
+        table=(got[2], expected[2]),
+    )
+    for name, (ours_, plain_) in pairs.items():
+        error = (ours_.float() - plain_).norm() / plain_.norm()
+        # A gradient of two numbers is a sum of thousands with random signs.
+        assert error < (0.08 if name == 'shift' else 0.01), name
+
+
 @pytest.mark.parametrize('lookup', ['bucket', 'interpolate'])
 def test_delta_equals_another_table_for_masked_queries(lookup):
     grid = (4, 5)

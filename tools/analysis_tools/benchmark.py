@@ -18,6 +18,7 @@ is the baseline's time over ours.
 
 import argparse
 import json
+import logging
 import math
 import resource
 import subprocess
@@ -37,7 +38,7 @@ from adpe_mm.models.layers import attention as attention_module
 from adpe_mm.models.layers.attention import Attention
 from adpe_mm.registry import MODELS
 from adpe_mm.utils.benchmark import alternate, matmul_peak, medians, ratio
-from adpe_mm.utils.launch import one_sentence_errors
+from adpe_mm.utils.launch import keep_freed_memory, one_sentence_errors
 from adpe_mm.utils.results import device_name, versions
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -122,6 +123,7 @@ class PlainStep:
 
 def step(args: argparse.Namespace) -> dict:
     """Whole training steps."""
+    keep_freed_memory()
     baseline = args.baseline_dtype or ('float16' if DEVICE == 'cuda' else 'float32')
     images = torch.randn(args.batch * args.crops, 3, args.img_size, args.img_size, device=DEVICE)
     candidates = {}
@@ -166,6 +168,7 @@ def step(args: argparse.Namespace) -> dict:
 
 def attention(args: argparse.Namespace) -> dict:
     """One layer, forward and backward."""
+    keep_freed_memory()
     dtype = getattr(torch, args.dtype)
     rows = []
     for side in args.sides:
@@ -381,6 +384,7 @@ def _format(value) -> str:
 
 def main() -> None:
     args = parse_args()
+    logging.disable(logging.INFO)  # mmengine's line for each weight that is initialised
     runs = dict(
         input=benchmark_input.benchmark_input, step=step, attention=attention, memory=memory
     )

@@ -12,7 +12,7 @@ data=${DATA:-data/mini_benchmark}
 work_dir=${WORK_DIR:-work_dirs/mini_benchmark}
 epochs=${EPOCHS:-8}          # of pretraining
 cls_epochs=${CLS_EPOCHS:-20} # of classification
-seg_iters=${SEG_ITERS:-800}
+seg_iters=${SEG_ITERS:-600}
 det_iters=${DET_ITERS:-250}
 gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
 jobs=${JOBS:-$((gpus ? gpus : 2))}
@@ -45,7 +45,7 @@ transfer() { # ENTRIES...
         param_scheduler.1.T_max=$((cls_epochs - 1)) param_scheduler.1.end="$cls_epochs" \
         --seg configs/seg/upernet_adpe-vit-ti_mini.py --seg-options \
         {train,val,test}_dataloader.dataset.data_root="$data/ade" \
-        train_dataloader.batch_size=32 \
+        train_dataloader.batch_size=16 \
         train_cfg.max_iters="$seg_iters" train_cfg.val_interval=$((seg_iters + 1)) \
         param_scheduler.1.end="$seg_iters" default_hooks.checkpoint.interval="$seg_iters" \
         --det configs/det/mask-rcnn_adpe-vit-ti_mini.py --det-options \
