@@ -45,7 +45,7 @@ transfer() { # ENTRIES...
         param_scheduler.1.T_max=$((cls_epochs - 1)) param_scheduler.1.end="$cls_epochs" \
         --seg configs/seg/upernet_adpe-vit-ti_mini.py --seg-options \
         {train,val,test}_dataloader.dataset.data_root="$data/ade" \
-        train_dataloader.batch_size=16 \
+        train_dataloader.batch_size=16 auto_scale_lr.base_batch_size=16 \
         train_cfg.max_iters="$seg_iters" train_cfg.val_interval=$((seg_iters + 1)) \
         param_scheduler.1.end="$seg_iters" default_hooks.checkpoint.interval="$seg_iters" \
         --det configs/det/mask-rcnn_adpe-vit-ti_mini.py --det-options \
