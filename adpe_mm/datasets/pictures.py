@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import cv2
 import numpy as np
@@ -117,7 +118,7 @@ class Pictures(BaseDataset):
         if isinstance(key, SampleKey):
             index, rng = key.index, key.rng()
         else:
-            index, rng = key, np.random.default_rng(int(torch.randint(2**62, ())))
+            index, rng = key, Random(int(torch.randint(2**62, ())))
         unreadable: list[str] = []
         for _ in range(TRIES):
             results = self.get_data_info(index)
@@ -125,7 +126,7 @@ class Pictures(BaseDataset):
                 return self.pipeline(dict(results, rng=rng, unreadable=unreadable))
             except UnreadablePicture as error:
                 unreadable.append(f'{results["img_path"]} ({error})')
-                index = int(rng.integers(len(self)))
+                index = rng.randrange(len(self))
         raise ValueError(
             f'{TRIES} pictures in a row cannot be read, the last being {unreadable[-1]}: check '
             'train_dataloader.dataset.data_root'
@@ -171,7 +172,7 @@ def start_worker(worker_id: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def collate_crops(samples: list[dict]) -> dict[str, Tensor | list[str]]:
+def collate_crops(samples: list[dict]) -> dict[str, Tensor | np.ndarray | list[str]]:
     """Stack samples to a batch.
 
     Args:
@@ -180,12 +181,13 @@ def collate_crops(samples: list[dict]) -> dict[str, Tensor | list[str]]:
 
     Returns:
         ``inputs`` (B, C, 3, h, w) uint8, which lie in memory pixel by pixel as the crops do,
-        ``mirrored`` (B, C) bool, and ``unreadable``, the paths of all samples.
+        ``mirrored`` (B, C) bool (numpy), and ``unreadable``, the paths of all samples.
     """
     # In a worker torch's own function stacks into shared memory, which saves a copy.
     inputs = default_collate([sample['inputs'].permute(0, 2, 3, 1) for sample in samples])
     return dict(
         inputs=inputs.permute(0, 1, 4, 2, 3),
-        mirrored=torch.tensor([sample['mirrored'] for sample in samples]),
+        # No tensor: a worker would pass on a second handle of shared memory, at some cost.
+        mirrored=np.array([sample['mirrored'] for sample in samples]),
         unreadable=[path for sample in samples for path in sample['unreadable']],
     )

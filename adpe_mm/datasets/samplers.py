@@ -5,6 +5,7 @@ So a run does not depend on the number of workers, and continues exactly from an
 
 import math
 from collections.abc import Iterator
+from random import Random
 from typing import NamedTuple
 
 import numpy as np
@@ -21,10 +22,11 @@ class SampleKey(NamedTuple):
     epoch: int
     seed: int
 
-    def rng(self) -> np.random.Generator:
+    def rng(self) -> Random:
         """The generator of all random draws of this sample."""
-        # As of the tuple itself, but faster.
-        return np.random.default_rng(np.array((self.seed, self.epoch, self.index), np.uint32))
+        # Python's, as numpy's takes longer to make than to use. The leading 1 makes all keys four
+        # words long: those of different lengths may begin the same sequence.
+        return Random(1 << 96 | self.seed << 64 | self.epoch << 32 | self.index)
 
 
 @DATA_SAMPLERS.register_module()

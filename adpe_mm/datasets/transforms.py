@@ -2,6 +2,7 @@
 
 import math
 import struct
+from random import Random
 
 import cv2
 import numpy as np
@@ -112,7 +113,7 @@ def decode_jpeg(content: bytes, size: tuple[int, int], reduction: int = 1) -> np
 
 
 def resized_crop_boxes(
-    rng: np.random.Generator,
+    rng: Random,
     size: tuple[int, int],
     num_crops: int,
     scale: tuple[float, float],
@@ -121,7 +122,7 @@ def resized_crop_boxes(
     """Boxes with the distribution of torchvision's `RandomResizedCrop`.
 
     Args:
-        rng: Source of randomness.
+        rng: Source of randomness, or numpy's generator: its ``random()`` is called.
         size: (height, width) of the picture, in pixels.
         num_crops: How many boxes.
         scale: Smallest and largest area of a box, as a fraction of the picture's.
@@ -132,7 +133,7 @@ def resized_crop_boxes(
     """
     height, width = size
     lowest, highest = math.log(ratio[0]), math.log(ratio[1])
-    draw = rng.random  # four times as fast as `uniform` and `integers`
+    draw = rng.random
     boxes = []
     for _ in range(num_crops):
         for _ in range(10):
@@ -161,43 +162,42 @@ def align(box: Box, size: tuple[int, int], reduction: int) -> Box:
     Returns:
         The moved box, of the same size.
     """
+    if reduction == 1:
+        return box
     left, top, right, bottom = box
     x = min(round(left / reduction), (size[1] - right + left) // reduction) * reduction
     y = min(round(top / reduction), (size[0] - bottom + top) // reduction) * reduction
     return x, y, x + right - left, y + bottom - top
 
 
-def resample(picture: Tensor, box: Box, crop: Tensor, reduction: int = 1) -> None:
+def as_planes(pixels: np.ndarray) -> Tensor:
+    """(N, H, W, 3) as a tensor (N, 3, H, W) on the same memory."""
+    return torch.from_numpy(pixels.transpose(0, 3, 1, 2))
+
+
+def resample(picture: np.ndarray, box: Box, crop: np.ndarray, reduction: int = 1) -> None:
     """Cut a box and resize it by antialiased bicubic interpolation.
 
     The filter is Pillow's, in torch's vectorised form: they differ where rounding does.
 
     Args:
-        picture: (1, 3, H, W) uint8, at 1/reduction of its size. It must lie in memory pixel by
-            pixel (`by_pixels`), and so must `crop`: two copies less.
+        picture: (H, W, 3) uint8, at 1/reduction of its size.
         box: (left, top, right, bottom) in pixels of the whole size; left and top are multiples of
             `reduction`.
-        crop: (1, 3, h, w) uint8, which is written.
+        crop: (h, w, 3) uint8, which is written.
         reduction: Of `picture`.
     """
     left, top, right, bottom = box
     # Cut first: the surroundings must not bleed into the border.
     rows = slice(top // reduction, -(-bottom // reduction))
     columns = slice(left // reduction, -(-right // reduction))
-    cut = picture[..., rows, columns]
-    height, width = size = crop.shape[2:]
+    cut, out = as_planes(picture[None, rows, columns]), as_planes(crop[None])
+    height, width = size = crop.shape[:2]
     factors = None, None
     if reduction > 1:  # the box may end within a pixel
         factors = height * reduction / (bottom - top), width * reduction / (right - left)
     # Below F.interpolate, which takes no factors beside the size, and nothing to write to.
-    torch._C._nn._upsample_bicubic2d_aa(cut, size, False, *factors, out=crop)
-
-
-def by_pixels(pixels: np.ndarray) -> Tensor:
-    """(..., H, W, 3) as a tensor (1 or ..., 3, H, W) on the same memory."""
-    # A leading axis of [None] would not tell torch how the pixels lie.
-    tensor = torch.from_numpy(pixels)
-    return (tensor if tensor.ndim == 4 else tensor.unsqueeze(0)).permute(0, 3, 1, 2)
+    torch._C._nn._upsample_bicubic2d_aa(cut, size, False, *factors, out=out)
 
 
 @TRANSFORMS.register_module()
@@ -263,14 +263,14 @@ class MultiCrop(BaseTransform):
         self._load = LoadPicture()
 
     def transform(self, results: dict) -> dict:
-        results['crops'] = self._cut(results)
+        results['crops'] = as_planes(self._cut(results))
         draw = results['rng'].random
         results['mirrored'] = [draw() < self.flip_prob for _ in range(self.num_crops)]
         return results
 
-    def _cut(self, results: dict) -> Tensor:
-        """(C, 3, h, w) uint8."""
-        crops = by_pixels(np.empty((self.num_crops, *self.size, 3), np.uint8))
+    def _cut(self, results: dict) -> np.ndarray:
+        """(C, h, w, 3) uint8."""
+        crops = np.empty((self.num_crops, *self.size, 3), np.uint8)
         if self.backend == 'torch' and 'img' not in results:
             try:
                 with open(results['img_path'], 'rb', buffering=0) as file:
@@ -281,21 +281,20 @@ class MultiCrop(BaseTransform):
             if size is not None:
                 boxes = self._boxes(results, size)
                 reduction = self._reduction(boxes)
-                pixels = decode_jpeg(content, size, reduction)
-                if pixels is not None:
-                    picture = by_pixels(pixels)
-                    for crop, box in zip(crops.split(1), boxes, strict=True):
+                picture = decode_jpeg(content, size, reduction)
+                if picture is not None:
+                    for crop, box in zip(crops, boxes, strict=True):
                         resample(picture, align(box, size, reduction), crop, reduction)
                     return crops
         image = results['img'] if 'img' in results else self._load(results)['img']
         boxes = self._boxes(results, (image.height, image.width))
-        picture = by_pixels(np.array(image))
-        for crop, box in zip(crops.split(1), boxes, strict=True):
-            if self.backend == 'torch':
+        if self.backend == 'torch':
+            picture = np.array(image)
+            for crop, box in zip(crops, boxes, strict=True):
                 resample(picture, box, crop)
-            else:  # cut first: with `box=` the surroundings would bleed into the border
-                cut = image.crop(box).resize(self.size[::-1], Image.Resampling.BICUBIC)
-                crop.copy_(by_pixels(np.array(cut)))
+        else:  # cut first: with `box=` the surroundings would bleed into the border
+            for crop, box in zip(crops, boxes, strict=True):
+                crop[:] = image.crop(box).resize(self.size[::-1], Image.Resampling.BICUBIC)
         return crops
 
     def _boxes(self, results: dict, size: tuple[int, int]) -> list[Box]:

@@ -8,7 +8,8 @@
 
 input      from files to batches of four crops, on one core and by workers; without a folder it
            makes 200 JPEGs of 500 x 375 px and 57 kB from photographs of scikit-image
-step       a whole training step of pretraining: forward, backward, optimiser
+step       a whole training step of pretraining: forward, backward, optimiser; each candidate in
+           a process of its own, as it is trained
 attention  forward and backward of one attention layer, by number of tokens
 memory     peak memory of attention at 64 x 64 patches, and of the detection backbone at 1024 px
 
@@ -24,6 +25,9 @@ import resource
 import subprocess
 import sys
 from functools import partial
+from itertools import product
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import benchmark_input
@@ -37,7 +41,7 @@ from adpe_mm.models import AdPEViT
 from adpe_mm.models.layers import attention as attention_module
 from adpe_mm.models.layers.attention import Attention
 from adpe_mm.registry import MODELS
-from adpe_mm.utils.benchmark import alternate, matmul_peak, medians, ratio
+from adpe_mm.utils.benchmark import alternate, matmul_peak, medians, ratio, synchronize
 from adpe_mm.utils.launch import keep_freed_memory, one_sentence_errors
 from adpe_mm.utils.results import device_name, versions
 
@@ -121,42 +125,61 @@ class PlainStep:
         self.scaler.update()
 
 
+def serve_step(pipe: Connection, kind: str, variant: str, dtype: str, args) -> None:
+    """Take a step whenever the other end asks for one."""
+    logging.disable(logging.INFO)
+    if kind != 'plain':
+        keep_freed_memory()
+    torch.manual_seed(0)
+    images = torch.randn(args.batch * args.crops, 3, args.img_size, args.img_size, device=DEVICE)
+    model = build_model(args.arch, variant, args.img_size)
+    take = PlainStep(model, images, dtype)
+    if kind != 'plain':
+        take = OurStep(model, images, dtype, compiled=kind == 'compiled')
+    while pipe.recv():
+        take()
+        synchronize()
+        pipe.send(True)
+
+
+class StepElsewhere:
+    """A training in a process of its own, with memory as it has in its own training."""
+
+    def __init__(self, *what) -> None:
+        context = get_context('spawn')
+        self.pipe, other = context.Pipe()
+        context.Process(target=serve_step, args=(other, *what), daemon=True).start()
+
+    def __call__(self) -> None:
+        self.pipe.send(True)
+        self.pipe.recv()
+
+
 def step(args: argparse.Namespace) -> dict:
     """Whole training steps."""
-    keep_freed_memory()
     baseline = args.baseline_dtype or ('float16' if DEVICE == 'cuda' else 'float32')
-    images = torch.randn(args.batch * args.crops, 3, args.img_size, args.img_size, device=DEVICE)
+    peaks = {d: matmul_peak(getattr(torch, d), DEVICE) for d in {*args.dtypes, baseline}}
+    kinds = ['ours', 'compiled'] if args.compile else ['ours']
     candidates = {}
     for variant in args.variants:
-        for dtype in args.dtypes:
-            model = build_model(args.arch, variant, args.img_size)
-            candidates[f'{variant} ours {dtype}'] = OurStep(model, images, dtype)
-            if args.compile:
-                model = build_model(args.arch, variant, args.img_size)
-                candidates[f'{variant} ours {dtype} compiled'] = OurStep(model, images, dtype, True)
-        plain = PlainStep(build_model(args.arch, variant, args.img_size), images, baseline)
-        candidates[f'{variant} plain {baseline}'] = plain
-    counter = FlopCounterMode(display=False)
-    with counter:  # of the first variant, which has no other products than all of them
-        plain_first = PlainStep(
-            build_model(args.arch, args.variants[0], args.img_size), images, 'float32'
-        )
-        plain_first.loss().backward()
-    total = counter.get_total_flops()
-    peaks = {d: matmul_peak(getattr(torch, d), DEVICE) for d in {*args.dtypes, baseline}}
+        for kind, dtype in [*product(kinds, args.dtypes), ('plain', baseline)]:
+            name = f'{variant} {kind} {dtype}'
+            candidates[name] = StepElsewhere(kind, variant, dtype, args)
     timings = alternate(candidates, args.repeats, args.warmup)
+    total = count_operations(args)
     rows = []
     for name, seconds in medians(timings).items():
-        variant, _, dtype = name.split()[:3]
-        rows.append(
-            dict(
-                candidate=name,
-                milliseconds=1e3 * seconds,
-                images_per_second=args.batch / seconds,
-                ratio_to_plain=ratio(timings, name, f'{variant} plain {baseline}'),
-                share_of_peak=total / seconds / peaks[dtype],
-            )
+        variant, kind, dtype = name.split()
+        row = dict(
+            candidate=name,
+            milliseconds=1e3 * seconds,
+            images_per_second=args.batch / seconds,
+            ratio_to_plain=ratio(timings, name, f'{variant} plain {baseline}'),
+            share_of_peak=total / seconds / peaks[dtype],
         )
+        first = f'{args.variants[0]} {kind} {dtype}'
+        row[f'time_over_{args.variants[0]}'] = ratio(timings, first, name)
+        rows.append(row)
     return dict(
         rows=rows,
         gflop_per_image=total / args.batch / 1e9,
@@ -164,6 +187,15 @@ def step(args: argparse.Namespace) -> dict:
         setting=f'ViT-{args.arch.upper()}, {args.batch} images x {args.crops} crops of '
         f'{args.img_size} px',
     )
+
+
+def count_operations(args: argparse.Namespace) -> int:
+    """Of a step of the first variant, which has no other products than all of them."""
+    images = torch.randn(args.crops, 3, args.img_size, args.img_size, device=DEVICE)
+    model = build_model(args.arch, args.variants[0], args.img_size)
+    with FlopCounterMode(display=False) as counter:
+        PlainStep(model, images, 'float32').loss().backward()
+    return counter.get_total_flops() * args.batch
 
 
 def attention(args: argparse.Namespace) -> dict:
