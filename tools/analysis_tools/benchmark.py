@@ -37,6 +37,7 @@ from plain_mae_plus import bucket_bias, plain_loss, sampled_bias
 from torch.utils.flop_counter import FlopCounterMode
 
 from adpe_mm.engine import LayerDecayOptimWrapperConstructor
+from adpe_mm.engine.hooks.compile import compile_blocks
 from adpe_mm.models import AdPEViT
 from adpe_mm.models.layers import attention as attention_module
 from adpe_mm.models.layers.attention import Attention
@@ -90,11 +91,12 @@ class OurStep:
             optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.95), fused=True),
         )
         self.optimizer = LayerDecayOptimWrapperConstructor(wrapper)(model)
-        self.loss = torch.compile(model.loss) if compiled else model.loss
+        if compiled:
+            compile_blocks(model)
 
     def __call__(self) -> None:
         with self.optimizer.optim_context(self.model):
-            loss = self.loss(self.images)['loss']
+            loss = self.model.loss(self.images)['loss']
         self.optimizer.update_params(loss)
 
 
@@ -165,7 +167,7 @@ def step(args: argparse.Namespace) -> dict:
         for kind, dtype in [*product(kinds, args.dtypes), ('plain', baseline)]:
             name = f'{variant} {kind} {dtype}'
             candidates[name] = StepElsewhere(kind, variant, dtype, args)
-    timings = alternate(candidates, args.repeats, args.warmup)
+    timings = alternate(candidates, args.repeats, args.warmup, args.inner)
     total = count_operations(args)
     rows = []
     for name, seconds in medians(timings).items():
@@ -388,6 +390,7 @@ def parse_args() -> argparse.Namespace:
     steps.add_argument('--variants', nargs='+', choices=VARIANTS, default=['ape', 'rpe-coord'])
     steps.add_argument('--dtypes', nargs='+', default=['bfloat16', 'float32'])
     steps.add_argument('--baseline-dtype', help='float16 on a GPU, float32 on a CPU')
+    steps.add_argument('--inner', type=int, default=3, help='steps of a turn')
     steps.add_argument('--compile', action='store_true', help='ours compiled as well')
 
     layers = commands.add_parser('attention', parents=[common])

@@ -4,9 +4,31 @@ import time
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import nn
 
 from adpe_mm.models.backbones.adpe_vit import Block
 from adpe_mm.registry import HOOKS
+
+
+def compile_blocks(model: nn.Module, **options) -> int:
+    """Have every transformer block compiled when it is first called.
+
+    Args:
+        model: With blocks of ours anywhere in it.
+        **options: Of `torch.compile`.
+
+    Returns:
+        How many blocks there are.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    blocks = [module for module in model.modules() if isinstance(module, Block)]
+    if not blocks:
+        raise ValueError('compile=True finds no block of an AdPEViT in this network: leave it out')
+    for block in blocks:
+        block.compile(**options)
+    return len(blocks)
 
 
 @HOOKS.register_module()
@@ -35,15 +57,9 @@ class CompileHook(Hook):
         self.options = options
 
     def before_train(self, runner: Runner) -> None:
-        blocks = [module for module in runner.model.modules() if isinstance(module, Block)]
-        if not blocks:
-            raise ValueError(
-                'compile=True finds no block of an AdPEViT in this network: leave it out'
-            )
-        for block in blocks:
-            block.compile(**self.options)
+        number = compile_blocks(runner.model, **self.options)
         runner.logger.info(
-            f'{len(blocks)} blocks will be compiled in the first iterations, which take longer'
+            f'{number} blocks will be compiled in the first iterations, which take longer'
         )
         self.durations: list[float] = []
 
