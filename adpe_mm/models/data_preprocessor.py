@@ -34,15 +34,16 @@ class MultiCropPreprocessor(BaseDataPreprocessor):
 
         Args:
             data: ``inputs`` (B, C, 3, h, w), uint8, C crops a picture; ``mirrored`` (B, C), bool of
-                numpy or torch, True where a crop is to be mirrored.
+                numpy or torch, True where a crop is to be mirrored; without it none is.
             training: Unused.
 
         Returns:
             ``inputs`` (B * C, 3, h, w), float32, and ``data_samples``, None.
         """
         crops = self.cast_data(data['inputs']).flatten(0, 1)
-        mirrored = torch.as_tensor(data['mirrored'], device=crops.device).view(-1, 1, 1, 1)
-        crops = torch.where(mirrored, crops.flip(-1), crops)
+        if 'mirrored' in data:
+            mirrored = torch.as_tensor(data['mirrored'], device=crops.device).view(-1, 1, 1, 1)
+            crops = torch.where(mirrored, crops.flip(-1), crops)
         # They come pixel by pixel, as they were decoded; the network takes them plane by plane.
         crops = crops.to(torch.float32, memory_format=torch.contiguous_format)
         return dict(inputs=(crops - self.mean) / self.std, data_samples=None)

@@ -40,7 +40,7 @@ def test_batch_is_crops_in_the_order_of_pictures():
 def test_own_statistics_travel_with_the_module_but_not_in_checkpoints():
     module = MultiCropPreprocessor(mean=(0, 0, 0), std=(255, 255, 255))
     inputs = collate_crops(samples())['inputs']
-    normalised = module(dict(inputs=inputs, mirrored=torch.zeros(3, 2, dtype=bool)))['inputs']
+    normalised = module(dict(inputs=inputs))['inputs']
     assert normalised.dtype == torch.float32
     torch.testing.assert_close(normalised, inputs.flatten(0, 1) / 255)
     assert not module.state_dict()

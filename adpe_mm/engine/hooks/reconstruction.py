@@ -48,7 +48,7 @@ class ReconstructionHook(Hook):
         if isinstance(runner.model, FullyShardedDataParallel):
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        few = dict(self.crops, inputs=self.crops['inputs'][: self.num_images])
+        few = {name: values[: self.num_images] for name, values in self.crops.items()}
         preprocessor = model.data_preprocessor
         inputs = preprocessor(few)['inputs'][: self.num_images]
         grid = tuple(side // model.backbone.patch_size for side in inputs.shape[2:])
