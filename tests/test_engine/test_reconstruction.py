@@ -69,8 +69,9 @@ def test_hook_draws_and_touches_nothing_of_the_run():
     hook = ReconstructionHook(interval=5, num_images=3)
     assert isinstance(hook, Hook)
     model.train()
-    crops = torch.randint(0, 256, (2, 4, 3, 16, 24), dtype=torch.uint8)
-    hook.after_train_iter(runner, 0, dict(inputs=crops, unreadable=[]))
+    crops = torch.randint(0, 256, (5, 4, 3, 16, 24), dtype=torch.uint8)
+    batch = dict(inputs=crops, mirrored=np.arange(20).reshape(5, 4) % 2 == 0, unreadable=[])
+    hook.after_train_iter(runner, 0, batch)
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     hook.after_train_epoch(runner)

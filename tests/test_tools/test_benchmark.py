@@ -34,9 +34,11 @@ def test_input(tmp_path):
     (tmp_path / 'pictures').mkdir()
     make_pictures(tmp_path / 'pictures', 3)
     rows, out = results(tmp_path, 'input', tmp_path / 'pictures', '--crop', 16, '--batch-size', 2)
-    assert set(rows) == {'plain', 'ours', '1 workers', '2 workers'}
+    by_workers = {'plain, 1 worker', 'ours, 1 worker', 'ours, 2 workers'}
+    assert set(rows) == {'plain', 'ours', *by_workers}
     assert min(row['pictures_per_second'] for row in rows.values()) > 0
-    assert rows['plain']['times'] == '1.00 x plain' and out['pictures'] == 3
+    assert rows['plain']['times_plain'] == rows['ours, 1 worker']['times_1_worker'] == 1
+    assert rows['plain, 1 worker']['times_plain'] == 1 and out['pictures'] == 3
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ ToTensor and Normalize.
 import argparse
 import gc
 import io
+import math
 import tempfile
 from collections.abc import Callable, Sized
 from functools import partial
@@ -25,7 +26,7 @@ from adpe_mm.utils.benchmark import alternate, medians, ratio
 
 SIZE = (500, 375)  # width, height of the pictures that are made, in pixels
 BYTES = 57_000  # of each
-BATCHES = 10  # of each worker
+BATCHES = 5  # of each worker
 
 
 class PlainPictures(Dataset):
@@ -88,12 +89,12 @@ def batches(dataset: Sized, collate: Callable, batch_size: int, turns: list[int]
 
 
 def epoch(loader: DataLoader) -> int:
-    """Load all pictures by worker processes; returns how many."""
-    return sum(len(batch['inputs']) for batch in loader)
+    """Load all batches by worker processes; returns how many."""
+    return sum(1 for _ in loader)
 
 
 def benchmark_input(args: argparse.Namespace) -> dict:
-    """Pictures a second, from files to batches: plain, ours, ours by workers."""
+    """Pictures a second, from files to batches: plain and ours, in this process and by workers."""
     if min(args.repeats, args.pictures, args.batch_size, *args.workers, 1) < 1:
         raise ValueError('--repeats, --pictures, --batch-size and --workers must be at least 1')
     cv2.setNumThreads(0)
@@ -120,33 +121,34 @@ def benchmark_input(args: argparse.Namespace) -> dict:
         listing = Path(folder, 'listing.txt')
         listing.write_text('\n'.join(str(Path(path).resolve()) for path in times * paths))
         repeated = Pictures(ann_file=str(listing), pipeline=pipeline)
+        common = dict(batch_size=args.batch_size, persistent_workers=True)
+        common['worker_init_fn'] = start_worker
         loaders = {
-            f'{number} workers': DataLoader(
+            'plain, 1 worker': DataLoader(
+                PlainPictures(times * paths, **crops), shuffle=True, num_workers=1, **common
+            )
+        }
+        for number in args.workers:
+            loaders[f'ours, {number} worker' + 's' * (number > 1)] = DataLoader(
                 repeated,
-                batch_size=args.batch_size,
                 sampler=EpochSampler(repeated, seed=0),
                 num_workers=number,
                 collate_fn=collate_crops,
-                worker_init_fn=start_worker,
-                persistent_workers=True,
+                **common,
             )
-            for number in args.workers
-        }
         calls = {name: partial(epoch, loader) for name, loader in loaders.items()}
         seconds |= alternate(calls, args.repeats, args.warmup)
         kilobytes = float(np.mean([Path(path).stat().st_size for path in paths])) / 1e3
-    first = next(iter(loaders), None)
     rows = []
     for name, spent in medians(seconds).items():
-        baseline = first if name in loaders else 'plain'
         pictures = len(repeated if name in loaders else paths)
-        rows.append(
-            dict(
-                candidate=name,
-                pictures_per_second=pictures / spent,
-                times=f'{ratio(seconds, name, baseline):.2f} x {baseline}',
-            )
-        )
+        row = dict(candidate=name, pictures_per_second=pictures / spent)
+        baseline = 'plain, 1 worker' if name in loaders else 'plain'
+        row['times_plain'] = ratio(seconds, name, baseline)
+        one = 'ours, 1 worker'
+        ours_by_workers = name in loaders and name != baseline and one in loaders
+        row['times_1_worker'] = ratio(seconds, name, one) if ours_by_workers else math.nan
+        rows.append(row)
     return dict(
         rows=rows,
         pictures=len(paths),
