@@ -3,8 +3,8 @@
 # MAE, MAE+ and every variant of AdPE, on three tasks, with three seeds. Stop it at any time; the
 # same command goes on where it was.
 #   DATA=data/mini_benchmark WORK_DIR=work_dirs/mini_benchmark SEEDS="0 1 2" make mini-benchmark
-# ENTRIES names configs of configs/pretrain/ (without .py) and scratch. JOBS trainings run at a time,
-# one process each: one for every GPU, two on a CPU.
+# ENTRIES names configs of configs/pretrain/ (without .py), paths of others, and scratch; TASKS some
+# of cls, seg and det. JOBS trainings run at a time, one process each: one for every GPU, two on a CPU.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -27,8 +27,15 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((($(nproc) + jobs - 1) / jobs))}
 
 entries=()
 for name in "${names[@]}"; do
-    if [ "$name" = scratch ]; then entries+=(scratch); else entries+=("configs/pretrain/$name.py"); fi
+    case $name in
+        scratch | */*) entries+=("$name") ;;
+        *) entries+=("configs/pretrain/$name.py") ;;
+    esac
 done
+
+task() { # TASK CONFIG: the config, or none if the task is not asked for
+    case " ${TASKS:-cls seg det} " in *" $1 "*) echo "$2" ;; *) echo none ;; esac
+}
 
 transfer() { # ENTRIES...
     exec python tools/benchmarks/transfer.py "$@" --gpus 1 --out "$work_dir" \
@@ -38,17 +45,17 @@ transfer() { # ENTRIES...
         train_dataloader.batch_size=32 \
         train_cfg.max_epochs="$epochs" param_scheduler.1.T_max=$((epochs - 1)) \
         param_scheduler.1.end="$epochs" default_hooks.checkpoint.interval=2 \
-        --cls configs/cls/adpe-vit-ti_mini.py --cls-options \
+        --cls "$(task cls configs/cls/adpe-vit-ti_mini.py)" --cls-options \
         {train,val,test}_dataloader.dataset.data_root="$data/imagenet" \
         train_dataloader.batch_size=32 \
         train_cfg.max_epochs="$cls_epochs" train_cfg.val_interval=$((cls_epochs + 1)) \
         param_scheduler.1.T_max=$((cls_epochs - 1)) param_scheduler.1.end="$cls_epochs" \
-        --seg configs/seg/upernet_adpe-vit-ti_mini.py --seg-options \
+        --seg "$(task seg configs/seg/upernet_adpe-vit-ti_mini.py)" --seg-options \
         {train,val,test}_dataloader.dataset.data_root="$data/ade" \
         train_dataloader.batch_size=16 auto_scale_lr.base_batch_size=16 \
         train_cfg.max_iters="$seg_iters" train_cfg.val_interval=$((seg_iters + 1)) \
         param_scheduler.1.end="$seg_iters" default_hooks.checkpoint.interval="$seg_iters" \
-        --det configs/det/mask-rcnn_adpe-vit-ti_mini.py --det-options \
+        --det "$(task det configs/det/mask-rcnn_adpe-vit-ti_mini.py)" --det-options \
         {train,val,test}_dataloader.dataset.data_root="$data/coco" \
         {val,test}_evaluator.ann_file="$data/coco/annotations/instances_val2017.json" \
         train_dataloader.batch_size=16 \
