@@ -1,11 +1,14 @@
-"""A command that trained with several processes on a CPU leaves none behind."""
+"""What the commands do to processes and memory."""
 
 import os
+import platform
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
@@ -23,6 +26,33 @@ with one_sentence_errors('test'):
     batches = iter(DataLoader(Endless(), num_workers=1, persistent_workers=True))
     print(next(batches).item(), flush=True)
 """
+
+
+SECOND_TENSOR = """
+import resource, sys, torch
+from adpe_mm.utils.launch import keep_freed_memory
+
+if sys.argv[1] == 'keep':
+    keep_freed_memory()
+faults = []
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    tensor = torch.ones(25_000_000)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    del tensor
+print(faults[1])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='another C library')
+def test_freed_memory_is_kept():
+    def pages_of_the_second_tensor(word):
+        command = [sys.executable, '-c', SECOND_TENSOR, word]
+        env = dict(os.environ, PYTHONPATH=str(ROOT), CUDA_VISIBLE_DEVICES='')
+        done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
+        return int(done.stdout.split()[-1])
+
+    assert pages_of_the_second_tensor('keep') < 0.1 * pages_of_the_second_tensor('do not')
 
 
 def test_no_worker_is_left(tmp_path):
