@@ -188,7 +188,7 @@ def describe(plan: Plan, args: argparse.Namespace) -> str:
         'train_dataloader.batch_size, or accumulate, or set with_cp',
     }
     lines = [
-        f'operations         {plan.gflop_per_image:,.0f} GFLOP an image, forward and backward',
+        f'operations         {plan.gflop_per_image:,.1f} GFLOP an image, forward and backward',
         f'pictures           {plan.images:,} (--images)',
         f'parameters         {plan.parameters / 1e6:.1f} M trained',
         f'memory a GPU       {plan.memory_gb:.1f} GB, and what context and fragments take',
