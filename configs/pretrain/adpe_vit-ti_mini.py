@@ -16,6 +16,6 @@ model = dict(
         eps=3.0,  # patches
     ),
 )
-# Crops of 6 x 6 patches and minutes of training: with the recipe's radius of 1 and the network's own
-# lr the shifts hardly change the task (docs/mini_benchmark.md).
+# In minutes on crops of 6 x 6 patches, the recipe's radius of 1 and the network's own lr hardly
+# change the task (docs/mini_benchmark.md).
 optim_wrapper = dict(paramwise_cfg=dict(ascent=dict(lr=1e-2)))

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from adpe_mm.engine.checkpoint import AtomicLocalBackend, check_resumable
-from tests.test_engine.toy import Stopped, assert_same, draw, final_state, make_runner, stop
+from adpe_mm.engine.hooks import reconstruction
+from tests.test_engine.toy import ADPE, Stopped, assert_same, draw, final_state, make_runner, stop
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,6 +97,17 @@ def test_kept_are_the_newest_also_over_a_stop(tmp_path, pictures):
     ]
     make_runner(tmp_path, pictures, options=dict(options, resume=True)).train()
     assert {file.name for file in tmp_path.glob('*.pth')} == {f'iter_{i}.pth' for i in (8, 9, 10)}
+
+
+def test_pictures_that_cannot_be_drawn_cost_no_epoch(tmp_path, pictures, monkeypatch):
+    monkeypatch.setattr(reconstruction, 'reconstruction_sheet', lambda rows: stop())
+    options = {
+        'custom_hooks': [dict(type='adpe_mm.ReconstructionHook')],
+        'default_hooks.checkpoint.by_epoch': True,
+    }
+    with pytest.raises(Stopped):
+        make_runner(tmp_path, pictures, model=ADPE, options=options).train()
+    assert [file.name for file in tmp_path.glob('*.pth')] == ['epoch_1.pth']
 
 
 def test_nothing_to_resume_from_is_no_error(tmp_path):

@@ -11,6 +11,10 @@ data=${DATA:-data/fashion_mnist}
 work_dir=${WORK_DIR:-work_dirs/fashion_mnist}
 epochs=${EPOCHS:-2}           # of pretraining
 cls_epochs=${CLS_EPOCHS:-60}
+if ((epochs < 2 || cls_epochs < 2)); then
+    echo 'fashion_mnist: EPOCHS and CLS_EPOCHS must be 2 or more, as the first one warms up' >&2
+    exit 1
+fi
 read -r -a seeds <<< "${SEEDS:-0 1 2}"
 read -r -a names <<< "${ENTRIES:-scratch adpe_vit-ti_mini maeplus_vit-ti_mini}"
 

@@ -14,6 +14,10 @@ epochs=${EPOCHS:-8}          # of pretraining
 cls_epochs=${CLS_EPOCHS:-20} # of classification
 seg_iters=${SEG_ITERS:-600}
 det_iters=${DET_ITERS:-250}
+if ((epochs < 2 || cls_epochs < 2)); then
+    echo 'mini: EPOCHS and CLS_EPOCHS must be 2 or more, as the first one warms up' >&2
+    exit 1
+fi
 gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
 jobs=${JOBS:-$((gpus ? gpus : 2))}
 read -r -a seeds <<< "${SEEDS:-0 1 2}"

@@ -24,7 +24,8 @@ class ReconstructionHook(Hook):
         num_images: Crops a sheet.
     """
 
-    priority = 'LOW'
+    # After the checkpoint of the epoch: pictures that cannot be drawn or written never cost it.
+    priority = 'LOWEST'
 
     def __init__(self, interval: int = 1, num_images: int = 8) -> None:
         self.interval = interval
