@@ -24,6 +24,7 @@ import math
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from functools import partial
 from itertools import product
 from multiprocessing import get_context
@@ -138,10 +139,11 @@ def serve_step(pipe: Connection, kind: str, variant: str, dtype: str, args) -> N
     take = PlainStep(model, images, dtype)
     if kind != 'plain':
         take = OurStep(model, images, dtype, compiled=kind == 'compiled')
-    while pipe.recv():
-        take()
-        synchronize()
-        pipe.send(True)
+    with suppress(EOFError):  # of recv, when the benchmark has ended
+        while pipe.recv():
+            take()
+            synchronize()
+            pipe.send(True)
 
 
 class StepElsewhere:
