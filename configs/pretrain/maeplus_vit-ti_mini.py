@@ -3,7 +3,7 @@
     python tools/dataset_converters/make_mini.py data/mini --size 64 --others 0 --variation 30
     tools/dist_train.sh configs/pretrain/maeplus_vit-ti_mini.py 2
 
-Expected: about the loss of `adpe_vit-ti_mini.py`; here: not run to its end.
+Measured: see docs/mini_benchmark.md.
 """
 
 _base_ = [
