@@ -17,16 +17,16 @@ from .irpe import ImageRelativePosition, Perturbation
 # 25 MB in bfloat16 where the whole would be 400 MB.
 MAX_PAIRS = 2**21
 PAIRS_AT_A_TIME = 2**20
-# Up to so many keys, products of matrices are the faster way on a CPU.
-MAX_PRODUCT_TOKENS = 512
+# Up to so many keys, products of matrices are the faster way on a CPU (docs/speed.md). More were not
+# measured, and there it is memory that counts.
+MAX_PRODUCT_TOKENS = 1448
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
     """Scaled dot-product attention, by the fastest way there is.
 
-    On a CPU, PyTorch's kernel knows no bias that learns, and products of matrices are up to four
-    times as fast in bfloat16 for a few hundred tokens (docs/speed.md); they round the logits to
-    the dtype of `q`.
+    On a CPU, PyTorch's kernel knows no bias that learns, and products of matrices are faster in
+    bfloat16 up to a thousand tokens (docs/speed.md); they round the logits to the dtype of `q`.
 
     Args:
         q: (B, H, query L, D).
