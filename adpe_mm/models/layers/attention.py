@@ -17,8 +17,8 @@ from .irpe import ImageRelativePosition, Perturbation
 # 25 MB in bfloat16 where the whole would be 400 MB.
 MAX_PAIRS = 2**21
 PAIRS_AT_A_TIME = 2**20
-# Up to so many keys, products of matrices are the faster way on a CPU (docs/speed.md). More were not
-# measured, and there it is memory that counts.
+# Up to so many keys, products of matrices are the faster way on a CPU (docs/speed.md). More were
+# not measured, and there it is memory that counts.
 MAX_PRODUCT_TOKENS = 1448
 
 
