@@ -148,7 +148,7 @@ def _plot_shifts(adversary: AdversarialPosition, grid_size: tuple[int, int], axe
             axes.add_patch(ball)
             reach = max(reach, eps * 1.1)
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
-        axes.set(title='shift of offsets, encoder (blue), decoder', xlabel='columns', ylabel='rows')
+        axes.set(title='shifts: encoder blue, decoder orange', xlabel='columns', ylabel='rows')
     axes.invert_yaxis()
     axes.set_aspect('equal')
 
