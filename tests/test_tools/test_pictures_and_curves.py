@@ -12,7 +12,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from tests.helpers import tiny_config, tiny_model
-from tools.analysis_tools.plot_curves import read_scalars
+from tools.analysis_tools.plot_curves import plot, read_scalars
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 
@@ -96,3 +96,10 @@ def test_curves_merge_the_logs_of_a_resumed_run(tmp_path):
         done = run('analysis_tools/plot_curves.py', *arguments)
         assert done.returncode == 1
         assert sentence in done.stderr and 'Traceback' not in done.stderr
+
+
+def test_a_single_value_can_be_seen():
+    scalars = dict(loss=np.array([[10, 3.0], [20, 2.0]]), accuracy=np.array([[20, 71.0]]))
+    loss, accuracy = plot(dict(run=scalars), ['loss', 'accuracy']).axes
+    assert loss.lines[0].get_marker() == 'None' and loss.lines[0].get_linestyle() == '-'
+    assert accuracy.lines[0].get_marker() == 'o'

@@ -55,7 +55,8 @@ def plot(runs: dict[str, dict[str, np.ndarray]], keys: list[str]) -> Figure:
     for axes, key in zip(np.atleast_1d(figure.subplots(len(keys), 1)), keys, strict=True):
         for name, scalars in runs.items():
             if key in scalars:
-                axes.plot(*scalars[key].T, label=name, lw=1.2)
+                marker = 'o' if len(scalars[key]) == 1 else None  # of one value there is no line
+                axes.plot(*scalars[key].T, label=name, lw=1.2, marker=marker)
         axes.set(ylabel=key, xlabel='iteration')
         axes.grid(alpha=0.3)
         if len(runs) > 1:

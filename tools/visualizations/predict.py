@@ -20,6 +20,7 @@ from mmcv.transforms import Compose
 from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, VISUALIZERS, init_default_scope
+from mmengine.structures import BaseDataElement, PixelData
 from PIL import Image
 
 from adpe_mm.datasets.pictures import EXTENSIONS
@@ -27,6 +28,8 @@ from adpe_mm.models import AdPEViT
 from adpe_mm.registry import MODELS, TRANSFORMS
 from adpe_mm.utils.checkpoint import check_fits, find_weights, read_checkpoint
 from adpe_mm.utils.launch import one_sentence_errors
+
+SMALL = 256  # Pictures of fewer pixels are enlarged, or labels would cover them.
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,6 +48,20 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='overrides, key=value')
     return parser.parse_args()
+
+
+def enlarge(sample: BaseDataElement, factor: int) -> None:
+    """Make the masks and boxes of a prediction so many times as large."""
+
+    def repeat(masks: torch.Tensor) -> torch.Tensor:
+        return masks.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
+
+    if 'pred_sem_seg' in sample:
+        sample.pred_sem_seg = PixelData(data=repeat(sample.pred_sem_seg.data))
+    if 'pred_instances' in sample:
+        sample.pred_instances.bboxes *= factor
+        if 'masks' in sample.pred_instances:
+            sample.pred_instances.masks = repeat(sample.pred_instances.masks)
 
 
 def find_pictures(cfg: Config, images: list[str], limit: int) -> list[Path]:
@@ -112,6 +129,9 @@ class Predictor:
         """Predict, and write the picture with the prediction."""
         (sample,) = self.model.test_step(batch)
         image = np.asarray(Image.open(path).convert('RGB'))
+        factor = -(-SMALL // max(image.shape[:2]))
+        image = image.repeat(factor, 0).repeat(factor, 1)
+        enlarge(sample, factor)
         if self.scope == 'mmpretrain':
             self.visualizer.visualize_cls(
                 image, sample, classes=self.meta.get('classes'), draw_gt=False, out_file=str(out)
