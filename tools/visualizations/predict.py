@@ -29,7 +29,7 @@ from adpe_mm.registry import MODELS, TRANSFORMS
 from adpe_mm.utils.checkpoint import check_fits, find_weights, read_checkpoint
 from adpe_mm.utils.launch import one_sentence_errors
 
-SMALL = 256  # Pictures of fewer pixels are enlarged, or labels would cover them.
+SMALL = 256  # A picture with a longer side of less is enlarged, or labels would cover it.
 
 
 def parse_args() -> argparse.Namespace:
@@ -130,8 +130,9 @@ class Predictor:
         (sample,) = self.model.test_step(batch)
         image = np.asarray(Image.open(path).convert('RGB'))
         factor = -(-SMALL // max(image.shape[:2]))
-        image = image.repeat(factor, 0).repeat(factor, 1)
-        enlarge(sample, factor)
+        if factor > 1:
+            image = image.repeat(factor, 0).repeat(factor, 1)
+            enlarge(sample, factor)
         if self.scope == 'mmpretrain':
             self.visualizer.visualize_cls(
                 image, sample, classes=self.meta.get('classes'), draw_gt=False, out_file=str(out)
