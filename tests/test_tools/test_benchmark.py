@@ -14,7 +14,7 @@ from adpe_mm.utils.benchmark import alternate, ratio
 
 TOOLS = Path(__file__).parents[2] / 'tools' / 'analysis_tools'
 sys.path.insert(0, str(TOOLS))
-from benchmark_input import SIZE, make_pictures  # noqa: E402
+from benchmark_input import make_pictures  # noqa: E402
 
 
 def run(*arguments):
@@ -32,13 +32,14 @@ def results(tmp_path, *arguments):
 
 def test_input(tmp_path):
     (tmp_path / 'pictures').mkdir()
-    make_pictures(tmp_path / 'pictures', 3)
+    make_pictures(tmp_path / 'pictures', 3, (120, 90), 4.0)
     rows, out = results(tmp_path, 'input', tmp_path / 'pictures', '--crop', 16, '--batch-size', 2)
     by_workers = {'plain, 1 worker', 'ours, 1 worker', 'ours, 2 workers'}
     assert set(rows) == {'plain', 'ours', *by_workers}
     assert min(row['pictures_per_second'] for row in rows.values()) > 0
     assert rows['plain']['times_plain'] == rows['ours, 1 worker']['times_1_worker'] == 1
     assert rows['plain, 1 worker']['times_plain'] == 1 and out['pictures'] == 3
+    assert rows['plain']['times_1_worker'] is None
 
 
 @pytest.mark.slow
@@ -65,11 +66,12 @@ def test_attention(tmp_path):
     assert rows['plain bucket']['ratio_to_plain'] == 1
 
 
-def test_pictures_are_those_of_the_published_numbers(tmp_path):
-    make_pictures(tmp_path, 6)
+@pytest.mark.parametrize('size, kilobytes', [((500, 375), 57.0), ((1000, 750), 200.0)])
+def test_pictures_are_those_of_the_published_numbers(tmp_path, size, kilobytes):
+    make_pictures(tmp_path, 6, size, kilobytes)
     sizes = [path.stat().st_size for path in tmp_path.iterdir()]
-    assert len(sizes) == 6 and np.mean(sizes) == pytest.approx(57_000, rel=0.05)
-    assert all(Image.open(path).size == SIZE for path in tmp_path.iterdir())
+    assert len(sizes) == 6 and np.mean(sizes) == pytest.approx(1000 * kilobytes, rel=0.05)
+    assert all(Image.open(path).size == size for path in tmp_path.iterdir())
 
 
 def test_candidates_take_turns_and_the_warm_up_does_not_count():

@@ -20,7 +20,6 @@ is the baseline's time over ours.
 import argparse
 import json
 import logging
-import math
 import resource
 import subprocess
 import sys
@@ -238,7 +237,7 @@ def attention(args: argparse.Namespace) -> dict:
                     batch=batch,
                     candidate=name,
                     milliseconds=1e3 * seconds,
-                    ratio_to_plain=ratio(timings, name, plain) if plain in timings else math.nan,
+                    ratio_to_plain=ratio(timings, name, plain) if plain in timings else None,
                     over_no_position=ratio(timings, 'ours none', name),
                 )
             )
@@ -416,6 +415,8 @@ def print_table(rows: list[dict]) -> None:
 
 
 def _format(value) -> str:
+    if value is None:
+        return ''
     return f'{value:.3g}' if isinstance(value, float) else str(value)
 
 

@@ -7,7 +7,6 @@ ToTensor and Normalize.
 import argparse
 import gc
 import io
-import math
 import tempfile
 from collections.abc import Callable, Sized
 from functools import partial
@@ -24,8 +23,6 @@ from torchvision import transforms as T
 from adpe_mm.datasets import EpochSampler, Pictures, SampleKey, collate_crops, start_worker
 from adpe_mm.utils.benchmark import alternate, medians, ratio
 
-SIZE = (500, 375)  # width, height of the pictures that are made, in pixels
-BYTES = 57_000  # of each
 BATCHES = 5  # of each worker
 
 
@@ -53,8 +50,15 @@ class PlainPictures(Dataset):
         return [self.transform(image) for _ in range(self.num_crops)]
 
 
-def make_pictures(folder: Path, number: int) -> None:
-    """Write JPEGs of `SIZE` and about `BYTES` each, parts of scikit-image's photographs."""
+def make_pictures(folder: Path, number: int, size: tuple[int, int], kilobytes: float) -> None:
+    """Write JPEGs, parts of scikit-image's photographs.
+
+    Args:
+        folder: Where.
+        number: How many.
+        size: Width and height, in pixels.
+        kilobytes: Of each file, about.
+    """
     from skimage import data  # is needed for development only
 
     names = ('astronaut', 'cat', 'coffee', 'rocket', 'hubble_deep_field', 'immunohistochemistry')
@@ -62,16 +66,16 @@ def make_pictures(folder: Path, number: int) -> None:
     rng = np.random.default_rng(0)
     for i in range(number):
         photo = photos[i % len(photos)]
-        shrink = rng.uniform(0.75, 1) * min(photo.width / SIZE[0], photo.height / SIZE[1])
-        width, height = (int(length * shrink) for length in SIZE)
+        shrink = rng.uniform(0.75, 1) * min(photo.width / size[0], photo.height / size[1])
+        width, height = (int(length * shrink) for length in size)
         left, top = rng.integers(photo.width - width + 1), rng.integers(photo.height - height + 1)
-        part = photo.crop((left, top, left + width, top + height)).resize(SIZE)
+        part = photo.crop((left, top, left + width, top + height)).resize(size)
         lowest, highest = 30, 98
         while lowest < highest:  # the quality that comes to so many bytes
             quality = (lowest + highest) // 2
             file = io.BytesIO()
             part.save(file, 'JPEG', quality=quality)
-            if len(file.getvalue()) < BYTES:
+            if len(file.getvalue()) < 1000 * kilobytes:
                 lowest = quality + 1
             else:
                 highest = quality
@@ -95,8 +99,10 @@ def epoch(loader: DataLoader) -> int:
 
 def benchmark_input(args: argparse.Namespace) -> dict:
     """Pictures a second, from files to batches: plain and ours, in this process and by workers."""
-    if min(args.repeats, args.pictures, args.batch_size, *args.workers, 1) < 1:
-        raise ValueError('--repeats, --pictures, --batch-size and --workers must be at least 1')
+    if min(args.repeats, args.pictures, args.batch_size, *args.workers, *args.size) < 1:
+        raise ValueError(
+            '--repeats, --pictures, --size, --batch-size and --workers must be at least 1'
+        )
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     crops = dict(num_crops=4, size=args.crop)
@@ -106,7 +112,7 @@ def benchmark_input(args: argparse.Namespace) -> dict:
     ]
     with tempfile.TemporaryDirectory() as folder:
         if args.folder is None:
-            make_pictures(Path(folder), args.pictures)
+            make_pictures(Path(folder), args.pictures, args.size, args.kilobytes)
         ours = Pictures(data_root=args.folder or folder, pipeline=pipeline)
         paths = [ours.get_data_info(i)['img_path'] for i in range(len(ours))]
         plain = PlainPictures(paths, **crops)
@@ -147,7 +153,7 @@ def benchmark_input(args: argparse.Namespace) -> dict:
         row['times_plain'] = ratio(seconds, name, baseline)
         one = 'ours, 1 worker'
         ours_by_workers = name in loaders and name != baseline and one in loaders
-        row['times_1_worker'] = ratio(seconds, name, one) if ours_by_workers else math.nan
+        row['times_1_worker'] = ratio(seconds, name, one) if ours_by_workers else None
         rows.append(row)
     return dict(
         rows=rows,
@@ -166,6 +172,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``benchmark.py input``."""
     parser.add_argument('folder', nargs='?', help='of pictures; by default some are made')
     parser.add_argument('--pictures', type=int, default=200, help='how many to make')
+    parser.add_argument(
+        '--size', type=int, nargs=2, default=(500, 375), help='width and height of those, in pixels'
+    )
+    parser.add_argument('--kilobytes', type=float, default=57.0, help='of each of those, about')
     parser.add_argument('--crop', type=int, default=112, help='side of a crop, in pixels')
     parser.add_argument(
         '--reducing-gap', type=gap, default=1.5, help="of MultiCrop, or 'none' (default: 1.5)"
