@@ -39,6 +39,7 @@ class Library:
 LIBRARIES = (
     Library('torch', ('torch',), '2.4', '2.11.0', '2.12'),
     Library('torchvision', ('torchvision',), '0.19', '0.26.0', '0.27'),
+    Library('simplejpeg', ('simplejpeg',), '1.7.6', '1.9.0', '2'),
     Library('mmengine', ('onedl-mmengine', 'mmengine', 'mmengine-lite'), '0.10', '0.10.12', '0.11'),
     Library(
         'mmcv',
