@@ -42,7 +42,7 @@ class MultiCropPreprocessor(BaseDataPreprocessor):
         """
         crops = self.cast_data(data['inputs']).flatten(0, 1)
         if 'mirrored' in data:
-            mirrored = torch.as_tensor(data['mirrored'], device=crops.device).view(-1, 1, 1, 1)
+            mirrored = self.cast_data(torch.as_tensor(data['mirrored'])).view(-1, 1, 1, 1)
             crops = torch.where(mirrored, crops.flip(-1), crops)
         # They come pixel by pixel, as they were decoded; the network takes them plane by plane.
         crops = crops.to(torch.float32, memory_format=torch.contiguous_format)

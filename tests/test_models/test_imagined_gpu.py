@@ -1,0 +1,76 @@
+"""Forward on a GPU that need not be there: each tensor's device is known, its values are not.
+
+So it is an error to mix devices, and to look at a value, for which the host would wait.
+"""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+from adpe_mm.models import AdPEViT, MultiCropPreprocessor
+from adpe_mm.models.layers import irpe
+from tests.helpers import VARIANTS, tiny_model
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Moves a network onto it."""
+    for name in ('_fixed_weights', '_fixed_dense_weights'):  # or other tests would find theirs
+        monkeypatch.setattr(irpe, name, getattr(irpe, name).__wrapped__)
+
+    def move(network: nn.Module) -> nn.Module:
+        for module in network.modules():
+            for tensors in (module._parameters, module._buffers):
+                for name, tensor in tensors.items():
+                    if tensor is not None:
+                        moved = torch.empty(tensor.shape, dtype=tensor.dtype, device='cuda')
+                        tensors[name] = (
+                            nn.Parameter(moved, tensor.requires_grad)
+                            if isinstance(tensor, nn.Parameter)
+                            else moved
+                        )
+        return network
+
+    with FakeTensorMode():
+        yield move
+
+
+def test_it_finds_what_it_is_for(gpu):
+    x = torch.empty(2, device='cuda')
+    with pytest.raises(RuntimeError, match='device'):
+        x + torch.empty(2)
+    with pytest.raises(DataDependentOutputException):
+        x.sum().item()
+
+
+@pytest.mark.parametrize('position, mode', VARIANTS)
+def test_pretraining(request, position, mode):
+    model = tiny_model(position, mode, **(dict(norm='l2', eps=1.0) if mode else {}))
+    model = request.getfixturevalue('gpu')(model)
+    preprocessor = MultiCropPreprocessor().to('cuda')
+    crops = torch.empty(2, 4, 3, 16, 24, dtype=torch.uint8)
+    inputs = preprocessor(dict(inputs=crops, mirrored=np.zeros((2, 4), bool)))['inputs']
+    outputs = model.loss(inputs)
+    assert outputs['loss'].device.type == 'cuda' and outputs['loss'].shape == ()
+    if mode:
+        model.adversary.project()
+        assert all(value.device.type == 'cuda' for value in model.adversary.state().values())
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        dict(position='rpe', rpe_lookup='interpolate'),
+        dict(position='rpe', with_cls_token=False, window_size=14),
+        dict(position='ape', with_cls_token=False, window_size=14, decomposed_rpe=True),
+    ],
+)
+def test_dense_tasks(request, settings):
+    """At a size where iRPE goes by rows, and another than that of pretraining."""
+    arch = dict(embed_dims=24, num_layers=4, num_heads=3, feedforward_channels=48)
+    backbone = AdPEViT(arch, img_size=1024, out_type='featmap', final_norm=False, **settings)
+    backbone = request.getfixturevalue('gpu')(backbone)
+    (features,) = backbone(torch.empty(1, 3, 800, 1024, device='cuda'))
+    assert features.device.type == 'cuda' and features.shape == (1, 24, 50, 64)
