@@ -3,6 +3,8 @@
 So it is an error to mix devices, and to look at a value, for which the host would wait.
 """
 
+from contextlib import ExitStack
+
 import numpy as np
 import pytest
 import torch
@@ -15,30 +17,30 @@ from tests.helpers import VARIANTS, tiny_model
 
 
 @pytest.fixture
-def gpu(monkeypatch):
-    """Moves a network onto it."""
+def to_gpu(monkeypatch):
+    """Moves a network there; from then on all new tensors are imagined, until the test ends."""
     for name in ('_fixed_weights', '_fixed_dense_weights'):  # or other tests would find theirs
         monkeypatch.setattr(irpe, name, getattr(irpe, name).__wrapped__)
+    with ExitStack() as stack:
 
-    def move(network: nn.Module) -> nn.Module:
-        for module in network.modules():
-            for tensors in (module._parameters, module._buffers):
-                for name, tensor in tensors.items():
-                    if tensor is not None:
-                        moved = torch.empty(tensor.shape, dtype=tensor.dtype, device='cuda')
-                        tensors[name] = (
-                            nn.Parameter(moved, tensor.requires_grad)
-                            if isinstance(tensor, nn.Parameter)
-                            else moved
-                        )
-        return network
+        def move(network: nn.Module) -> nn.Module:
+            stack.enter_context(FakeTensorMode())
+            for module in network.modules():
+                for name, param in module._parameters.items():
+                    if param is not None:
+                        moved = torch.empty(param.shape, dtype=param.dtype, device='cuda')
+                        module._parameters[name] = nn.Parameter(moved, param.requires_grad)
+                for name, buffer in module._buffers.items():
+                    if buffer is not None:
+                        moved = torch.empty(buffer.shape, dtype=buffer.dtype, device='cuda')
+                        module._buffers[name] = moved
+            return network
 
-    with FakeTensorMode():
         yield move
 
 
-def test_it_finds_what_it_is_for(gpu):
-    x = torch.empty(2, device='cuda')
+def test_it_finds_what_it_is_for(to_gpu):
+    x = to_gpu(nn.Linear(2, 2)).weight
     with pytest.raises(RuntimeError, match='device'):
         x + torch.empty(2)
     with pytest.raises(DataDependentOutputException):
@@ -46,9 +48,8 @@ def test_it_finds_what_it_is_for(gpu):
 
 
 @pytest.mark.parametrize('position, mode', VARIANTS)
-def test_pretraining(request, position, mode):
-    model = tiny_model(position, mode, **(dict(norm='l2', eps=1.0) if mode else {}))
-    model = request.getfixturevalue('gpu')(model)
+def test_pretraining(to_gpu, position, mode):
+    model = to_gpu(tiny_model(position, mode, **(dict(norm='l2', eps=1.0) if mode else {})))
     preprocessor = MultiCropPreprocessor().to('cuda')
     crops = torch.empty(2, 4, 3, 16, 24, dtype=torch.uint8)
     inputs = preprocessor(dict(inputs=crops, mirrored=np.zeros((2, 4), bool)))['inputs']
@@ -67,10 +68,9 @@ def test_pretraining(request, position, mode):
         dict(position='ape', with_cls_token=False, window_size=14, decomposed_rpe=True),
     ],
 )
-def test_dense_tasks(request, settings):
+def test_dense_tasks(to_gpu, settings):
     """At a size where iRPE goes by rows, and another than that of pretraining."""
     arch = dict(embed_dims=24, num_layers=4, num_heads=3, feedforward_channels=48)
     backbone = AdPEViT(arch, img_size=1024, out_type='featmap', final_norm=False, **settings)
-    backbone = request.getfixturevalue('gpu')(backbone)
-    (features,) = backbone(torch.empty(1, 3, 800, 1024, device='cuda'))
+    (features,) = to_gpu(backbone)(torch.empty(1, 3, 800, 1024, device='cuda'))
     assert features.device.type == 'cuda' and features.shape == (1, 24, 50, 64)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sized
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -103,7 +102,6 @@ def benchmark_input(args: argparse.Namespace) -> dict:
         raise ValueError(
             '--repeats, --pictures, --size, --batch-size and --workers must be at least 1'
         )
-    cv2.setNumThreads(0)
     torch.set_num_threads(1)
     crops = dict(num_crops=4, size=args.crop)
     pipeline = [
