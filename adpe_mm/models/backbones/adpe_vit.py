@@ -97,9 +97,24 @@ class Block(BaseModule):
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(
-        self, x: Tensor, grid_size: tuple[int, int], perturbation: Perturbation | None = None
+        self,
+        x: Tensor,
+        grid_size: tuple[int, int],
+        perturbation: Perturbation | None = None,
+        wanted: Tensor | None = None,
     ) -> Tensor:
-        """(B, L, E) -> (B, L, E); for the other arguments see `Attention.forward`."""
+        """Transform tokens.
+
+        Args:
+            x: (B, L, E).
+            grid_size: See `Attention.forward`.
+            perturbation: See `Attention.forward`.
+            wanted: (M,) rows of ``x.flatten(0, 1)`` that are returned, if nothing else is needed;
+                they attend to all tokens of their sequence. None for all.
+
+        Returns:
+            (B, L, E), or (M, E) with `wanted`.
+        """
         y = self.ln1(x)
         if self.window_size:
             # The padding is attended to, as in ViTDet.
@@ -109,6 +124,8 @@ class Block(BaseModule):
         else:
             y = self.attn(y, grid_size, perturbation)
         x = x + self.drop_path(y)
+        if wanted is not None:
+            x = x.flatten(0, 1).index_select(0, wanted)
         return x + self.drop_path(self.ffn(self.ln2(x)))
 
 

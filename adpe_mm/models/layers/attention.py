@@ -41,9 +41,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -
     products = q.dtype == torch.bfloat16 or (bias is not None and bias.requires_grad)
     if q.device.type != 'cpu' or not products or k.shape[2] > MAX_PRODUCT_TOKENS:
         return F.scaled_dot_product_attention(q, k, v, bias, scale=scale)
-    logits = (q * scale) @ k.transpose(-1, -2)
-    if bias is not None:
-        logits = logits + bias
+    if scale != 1:
+        q = q * scale
+    if bias is None:
+        logits = q @ k.transpose(-1, -2)
+    else:  # added by the product itself
+        key = k.flatten(0, 1).transpose(-1, -2)
+        logits = torch.baddbmm(bias.flatten(0, 1), q.flatten(0, 1), key).unflatten(0, q.shape[:2])
     return logits.softmax(dim=-1) @ v
 
 
@@ -122,16 +126,20 @@ class Attention(nn.Module):
         self, x: Tensor, grid_size: tuple[int, int]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
         """Query, key and value (B, H, L, D or more), the query of iRPE's term, and the scale."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4)
+        if x.device.type == 'cpu':
+            qkv = qkv.contiguous()  # one copy, where each product would make its own
+        q, k, v = qkv.unbind(0)
         scale = self.head_dim**-0.5
-        rpe_query = q * scale if self.rpe_scaled_query else q
+        if self.rpe is None and self.decomposed_rpe is None:
+            return q, k, v, q, scale
+        scaled = q * scale  # once, for the products and for the positions
+        rpe_query = scaled if self.rpe_scaled_query else q
         if self.decomposed_rpe is not None:
             of_query, of_key = self.decomposed_rpe(q, grid_size)
-            q = torch.cat((q * scale, of_query), dim=-1)
+            scaled = torch.cat((scaled, of_query), dim=-1)
             k = torch.cat((k, of_key.expand(*k.shape[:2], -1, -1)), dim=-1)
-            scale = 1.0
-        return q, k, v, rpe_query, scale
+        return scaled, k, v, rpe_query, 1.0
 
     @torch.no_grad()
     def weights(self, x: Tensor, grid_size: tuple[int, int]) -> Tensor:

@@ -232,6 +232,9 @@ class ImageRelativePosition(nn.Module):
     ) -> Tensor:
         """As `forward`: each place of a query has its own keys, for all heads and pictures."""
         weights = _fixed_dense_weights(self.lookup, tuple(grid_size), num_prefix, query.device)
+        query = query.permute(2, 0, 1, 3)  # (L, B, H, D)
+        if query.device.type == 'cpu':
+            query = query.contiguous()  # products of strided matrices take twice the time there
         with _without_autocast(query.device):
             table = self.table.float()
             keys = table @ weights  # (L, D, L)
@@ -248,10 +251,10 @@ class ImageRelativePosition(nn.Module):
                 if delta is not None:
                     changes.append(delta.float().expand_as(table) @ weights)
                 keys = torch.cat((keys, sum(changes)), dim=1)
-                masked = F.pad(masked, (num_prefix, 0))[:, None, :, None]
+                masked = F.pad(masked, (num_prefix, 0)).T[:, :, None, None]
                 query = torch.cat((query, query * masked), dim=-1)
-            bias = torch.bmm(query.permute(2, 0, 1, 3).flatten(1, 2), keys.to(query.dtype))
-        return bias.unflatten(1, query.shape[:2]).permute(1, 2, 0, 3)
+            bias = torch.bmm(query.flatten(1, 2), keys.to(query.dtype))
+        return bias.unflatten(1, query.shape[1:3]).permute(1, 2, 0, 3)
 
     def bias_of_rows(
         self,

@@ -186,6 +186,7 @@ class AdPEDecoder(BaseModule):
         latent: Tensor,
         grid_size: tuple[int, int],
         perturbations: list[Perturbation] | None = None,
+        wanted: Tensor | None = None,
     ) -> Tensor:
         """Predict patches.
 
@@ -193,15 +194,23 @@ class AdPEDecoder(BaseModule):
             latent: (B, L, E) of the encoder, cls in front.
             grid_size: Rows and columns of the patches.
             perturbations: One a block, of the adversary; or None.
+            wanted: (B, M) indices of the patches to predict; None for all.
 
         Returns:
-            (B, N, p * p * channels); the cls token is dropped.
+            (B, M or N, p * p * channels).
         """
         x = self.embed(latent)
         x = x + sincos_position_grid(grid_size, self.embed_dims, x.device)
+        B, L, _ = x.shape
+        if wanted is None:
+            wanted = torch.arange(L - 1, device=x.device).expand(B, -1)
+        # After the last attention a token sees itself only, so go on with those that are wanted.
+        rows = wanted + 1 + L * torch.arange(B, device=x.device).unsqueeze(1)  # 1 for cls
         for i, layer in enumerate(self.layers):
-            x = layer(x, grid_size, perturbations[i] if perturbations else None)
-        return self.predict(self.ln1(x))[:, 1:]
+            is_last = i == len(self.layers) - 1
+            perturbation = perturbations[i] if perturbations else None
+            x = layer(x, grid_size, perturbation, rows.flatten() if is_last else None)
+        return self.predict(self.ln1(x)).unflatten(0, wanted.shape)
 
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:
@@ -316,11 +325,17 @@ class MAEPlus(BaseSelfSupervisor):
             Predictions (B, N, p * p * channels) and the mask (B, N), True where removed.
         """
         latent, masked = self.backbone(inputs, self.adversary, noise)
-        grid_size = tuple(side // self.backbone.patch_size for side in inputs.shape[2:])
+        return self._decode(latent, masked, inputs.shape[2:]), masked
+
+    def _decode(
+        self, latent: Tensor, masked: Tensor, size: torch.Size, wanted: Tensor | None = None
+    ) -> Tensor:
+        """Predictions for crops of some size (H, W), of the `wanted` patches."""
+        grid_size = tuple(side // self.backbone.patch_size for side in size)
         perturbations = None
         if self.adversary is not None:
             perturbations = self.adversary.perturbations('decoder', masked)
-        return self.neck(latent, grid_size, perturbations), masked
+        return self.neck(latent, grid_size, perturbations, wanted)
 
     def loss(
         self, inputs: Tensor, data_samples: list | None = None, noise: Tensor | None = None
@@ -335,13 +350,18 @@ class MAEPlus(BaseSelfSupervisor):
         Returns:
             ``{'loss': 0-d tensor}``.
         """
-        pred, masked = self.predict_patches(inputs, noise)
+        latent, masked = self.backbone(inputs, self.adversary, noise)
+        # Only masked patches are compared, the same number M in each crop.
+        N = masked.shape[1]
+        order = masked.sort(dim=1, descending=True, stable=True).indices
+        removed = order[:, : N - self.backbone.num_kept(N)]  # (B, M)
+        pred = self._decode(latent, masked, inputs.shape[2:], removed)
         target = patchify(inputs, self.backbone.patch_size)
+        target = target.take_along_dim(removed.unsqueeze(-1), dim=1)
         if self.normalize_target:
             mean, deviation = patch_statistics(target)
             target = (target - mean) / deviation
-        error = (pred.float() - target).square().mean(dim=-1)  # (B, N)
-        return dict(loss=(error * masked).sum() / masked.sum())
+        return dict(loss=(pred.float() - target).square().mean())
 
     @torch.no_grad()
     def reconstruct(self, inputs: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
