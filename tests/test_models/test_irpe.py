@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from adpe_mm.models.layers import irpe
 from adpe_mm.models.layers.attention import Attention
-from adpe_mm.models.layers.irpe import ImageRelativePosition, Perturbation
+from adpe_mm.models.layers.irpe import ImageRelativePosition, Perturbation, moved_weights
 
 ALPHA, BETA, GAMMA = 1.9, 3.8, 15.2
 
@@ -93,6 +93,12 @@ def case(lookup, grid, dims=8, seed=0):
     return rpe, query, masked
 
 
+def shifted(masked, shift, grid):
+    """By the second of three shifts, as the weights of all blocks are made together."""
+    others = torch.tensor([[0.7, -0.2], [-3.0, 5.0]])
+    return Perturbation(masked, moved_weights(torch.stack((others[0], shift, others[1])), grid)[1])
+
+
 @pytest.mark.parametrize('grid', [(7, 7), (3, 11), (16, 2), (1, 1)])
 def test_bucket_look_up_equals_definition(grid):
     rpe, query, _ = case('bucket', grid)
@@ -117,7 +123,7 @@ def test_interpolated_look_up_equals_grid_sample(grid):
 def test_shifted_look_up_equals_grid_sample(shift, grid):
     rpe, query, masked = case('interpolate', grid)
     shift = torch.tensor(shift)
-    ours = rpe(query, grid, Perturbation(masked, shift=shift))
+    ours = rpe(query, grid, shifted(masked, shift, grid))
     plain = plain_interpolated_bias(query, rpe.table, grid, masked, shift)
     torch.testing.assert_close(ours[:, :, 1:], plain[:, :, 1:], atol=5e-5, rtol=1e-4)
 
@@ -129,7 +135,7 @@ def test_gradients_of_shift_table_and_query_equal_grid_sample(start):
     rpe.double()
     probe = torch.randn(2, 3, 30, 31, dtype=torch.float64)
     ours = [query.double().requires_grad_(), torch.tensor(start, requires_grad=True)]
-    bias = rpe(ours[0], grid, Perturbation(masked, shift=ours[1]))[:, :, 1:]
+    bias = rpe(ours[0], grid, shifted(masked, ours[1], grid))[:, :, 1:]
     got = torch.autograd.grad((bias * probe).sum(), [*ours, rpe.table])
     plain = [query.requires_grad_(), torch.tensor(start, requires_grad=True)]
     table = rpe.table.detach().float().requires_grad_()
@@ -149,7 +155,7 @@ def test_bfloat16_has_the_gradients_of_float32(start):
     probe = torch.randn(2, 3, 50, 50, generator=torch.Generator().manual_seed(1))
     ours = [query.clone().requires_grad_(), torch.tensor(start, requires_grad=True)]
     with torch.autocast('cpu', torch.bfloat16):
-        bias = rpe(ours[0], grid, Perturbation(masked, shift=ours[1]))
+        bias = rpe(ours[0], grid, shifted(masked, ours[1], grid))
     assert bias.dtype == torch.bfloat16
     got = torch.autograd.grad((bias.float() * probe)[:, :, 1:].sum(), [*ours, rpe.table])
     plain = [query.float().requires_grad_(), torch.tensor(start, requires_grad=True)]
@@ -187,8 +193,8 @@ def test_delta_equals_another_table_for_masked_queries(lookup):
 def test_zero_shift_is_the_baseline():
     grid = (7, 7)
     rpe, query, masked = case('interpolate', grid)
-    shifted = rpe(query, grid, Perturbation(masked, shift=torch.zeros(2)))
-    torch.testing.assert_close(shifted, rpe(query, grid), atol=1e-6, rtol=1e-6)
+    bias = rpe(query, grid, shifted(masked, torch.zeros(2), grid))
+    torch.testing.assert_close(bias, rpe(query, grid), atol=1e-6, rtol=1e-6)
 
 
 def test_both_ways_are_taken(way, monkeypatch):
@@ -235,6 +241,6 @@ def test_mistakes():
         ImageRelativePosition(8, 'nearest')
     rpe, query, masked = case('bucket', (2, 2))
     with pytest.raises(ValueError, match="rpe_lookup='interpolate'"):
-        rpe(query, (2, 2), Perturbation(masked, shift=torch.zeros(2)))
+        rpe(query, (2, 2), shifted(masked, torch.zeros(2), (2, 2)))
     with pytest.raises(ValueError, match='heads'):
         Attention(10, 3)

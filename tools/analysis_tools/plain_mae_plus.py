@@ -71,31 +71,34 @@ def sampled_bias(
     return whole
 
 
-def attention(attn: nn.Module, x: Tensor, side: int, perturbation, masked: Tensor) -> Tensor:
-    """Attention with its matrix in memory."""
+def attention(
+    attn: nn.Module, x: Tensor, side: int, adversarial: Tensor | None, masked: Tensor
+) -> Tensor:
+    """Attention with its matrix in memory; what is adversarial is a shift or added to the table."""
     B, L, E = x.shape
     qkv = attn.qkv(x).reshape(B, L, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4)
     query, key, value = qkv[0] * attn.head_dim**-0.5, qkv[1], qkv[2]
     logits = query @ key.transpose(-2, -1)
     if attn.rpe is not None:
-        shift = perturbation.shift if perturbation is not None else None
+        is_shift = adversarial is not None and adversarial.ndim == 1
         if attn.rpe.lookup == 'bucket':
             logits = logits + bucket_bias(query, attn.rpe.table, side)
         else:
+            shift = adversarial if is_shift else None
             logits = logits + sampled_bias(query, attn.rpe.table, side, shift, masked)
-        if perturbation is not None and perturbation.delta is not None:
+        if adversarial is not None and not is_shift:
             rows = masked[:, None, :, None]
-            delta = perturbation.delta.expand(-1, 50)
+            delta = adversarial.expand(-1, 50)
             extra = bucket_bias(query, delta, side)[:, :, 1:] * rows
             logits = logits + F.pad(extra, (0, 0, 1, 0))
     out = logits.softmax(dim=-1) @ value
     return attn.proj(out.transpose(1, 2).reshape(B, L, E))
 
 
-def blocks(layers, x: Tensor, side: int, perturbations, masked: Tensor) -> Tensor:
+def blocks(layers, x: Tensor, side: int, adversarial, masked: Tensor) -> Tensor:
     for i, block in enumerate(layers):
-        perturbation = perturbations[i] if perturbations else None
-        x = x + attention(block.attn, block.ln1(x), side, perturbation, masked)
+        own = adversarial[i] if adversarial is not None else None
+        x = x + attention(block.attn, block.ln1(x), side, own, masked)
         x = x + block.ffn(block.ln2(x))
     return x
 
@@ -136,8 +139,9 @@ def plain_loss(model: MAEPlus, images: Tensor, noise: Tensor) -> Tensor:
         moved = sincos(places + adversary.ape_shift, E)
         position = torch.where(masked.unsqueeze(-1), moved, position)
     x = torch.cat((encoder.cls_token.expand(B, -1, -1), x + position), dim=1)
-    of_encoder = adversary.perturbations('encoder', masked) if adversary is not None else None
-    of_decoder = adversary.perturbations('decoder', masked) if adversary is not None else None
+    of_encoder = of_decoder = None
+    if adversary is not None and adversary.position == 'rpe':
+        of_encoder, of_decoder = adversary.encoder, adversary.decoder
     x = encoder.ln1(blocks(encoder.layers, x, side, of_encoder, masked))
 
     x = decoder.embed(x)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from adpe_mm.registry import MODELS
 
-from .irpe import NUM_BUCKETS, Perturbation
+from .irpe import NUM_BUCKETS, Perturbation, moved_weights
 
 MODES = ('embedding', 'coordinate')
 NORMS = (None, 'l2', 'linf')
@@ -106,20 +106,26 @@ class AdversarialPosition(BaseModule):
         """(2,) shift (dx, dy) in patches of the absolute positions of masked patches, or None."""
         return self.ape if self.position == 'ape' and self.mode == 'coordinate' else None
 
-    def perturbations(self, part: str, masked: Tensor) -> list[Perturbation] | None:
+    def perturbations(
+        self, part: str, masked: Tensor, grid_size: tuple[int, int]
+    ) -> list[Perturbation] | None:
         """What each block of a network does to its relative positions.
 
         Args:
             part: 'encoder' or 'decoder'.
             masked: (B, N) bool, True where a patch is masked.
+            grid_size: Rows and columns of the patches.
 
         Returns:
             One `Perturbation` a block, or None with absolute positions.
         """
         if self.position == 'ape':
             return None
-        field = 'delta' if self.mode == 'embedding' else 'shift'
-        return [Perturbation(masked, **{field: param}) for param in getattr(self, part)]
+        params = getattr(self, part)
+        if self.mode == 'embedding':
+            return [Perturbation(masked, delta=delta) for delta in params]
+        moved = moved_weights(torch.stack(list(params)), grid_size)
+        return [Perturbation(masked, moved=axes) for axes in moved]
 
     @torch.no_grad()
     def project(self) -> None:

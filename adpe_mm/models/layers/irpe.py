@@ -41,12 +41,13 @@ class Perturbation(NamedTuple):
 
     Attributes:
         masked: (B, N) bool, True where the patch is masked.
-        shift: (2,) shift of the (row, column) offsets in patches, or None.
+        moved: Weights of the row offsets (R, R, K) and the column offsets (C, C, K) at the places
+            that a shift moves them to (`moved_weights`), or None.
         delta: (D, 50) or (D, 1), added to the table, or None.
     """
 
     masked: Tensor
-    shift: Tensor | None = None
+    moved: tuple[Tensor, Tensor] | None = None
     delta: Tensor | None = None
 
 
@@ -118,6 +119,30 @@ def axis_offsets(size: int, device: torch.device) -> Tensor:
     """(size, size) offsets query - key along one axis of the grid, in patches."""
     place = torch.arange(size, dtype=torch.float32, device=device)
     return place[:, None] - place[None, :]
+
+
+def moved_weights(shifts: Tensor, grid_size: tuple[int, int]) -> list[tuple[Tensor, Tensor]]:
+    """Interpolation weights at shifted offsets, for all shifts in one go.
+
+    A block's own would be fifty operations on tensors of a few kB, and as many in backward.
+
+    Args:
+        shifts: (M, 2), of (row, column) offsets, in patches.
+        grid_size: (R, C).
+
+    Returns:
+        For each shift the weights of the row offsets (R, R, K) and of the column offsets
+        (C, C, K), in float32; gradients reach the shifts.
+    """
+    shifts = shifts.float()
+    offsets = [
+        (axis_offsets(size, shifts.device) + shifts[:, axis, None, None]).flatten(1)
+        for axis, size in enumerate(grid_size)
+    ]
+    weights = interpolate_weights(torch.cat(offsets, dim=1))
+    parts = weights.split([size**2 for size in grid_size], dim=1)
+    axes = (p.unflatten(1, (n, n)).unbind() for p, n in zip(parts, grid_size, strict=True))
+    return list(zip(*axes, strict=True))
 
 
 @_constant
@@ -209,7 +234,7 @@ class ImageRelativePosition(nn.Module):
             Tensor of shape (B, H, L, L) in the dtype of `query`.
 
         Raises:
-            ValueError: If a shift is asked of the bucket look-up, which is not differentiable.
+            ValueError: If moved places are asked of the bucket look-up, which has none.
         """
         R, C = grid_size
         num_prefix = query.shape[2] - R * C
@@ -239,15 +264,13 @@ class ImageRelativePosition(nn.Module):
             table = self.table.float()
             keys = table @ weights  # (L, D, L)
             if perturbation is not None:
-                masked, shift, delta = perturbation
+                masked, moved, delta = self._checked(perturbation)
                 # Keys for masked queries only: what the adversary changes. Rounded on their own,
                 # they keep shifts that the sum would hide in bfloat16.
                 changes = []
-                if shift is not None:
-                    axes = self._weights(grid_size, slice(None), query.device, shift)
-                    moved = multiply_out(*axes, num_prefix, swap=True)
-                    changes.append(table @ (moved - weights))
-                    weights = moved
+                if moved is not None:
+                    fixed, weights = weights, multiply_out(*moved, num_prefix, swap=True)
+                    changes.append(table @ (weights - fixed))
                 if delta is not None:
                     changes.append(delta.float().expand_as(table) @ weights)
                 keys = torch.cat((keys, sum(changes)), dim=1)
@@ -277,47 +300,38 @@ class ImageRelativePosition(nn.Module):
             Tensor of shape (B, H, r * C, num_prefix + R * C) in the dtype of `query`.
 
         Raises:
-            ValueError: If a shift is asked of the bucket look-up, which is not differentiable.
+            ValueError: If moved places are asked of the bucket look-up, which has none.
         """
         score = query @ self.table  # (B, H, r * C, 50)
-        masked = shift = None
+        moved = None
         if perturbation is not None:
-            masked, shift = perturbation.masked[:, None, :, None], perturbation.shift
-            if perturbation.delta is not None:
-                score = score + query @ perturbation.delta * masked
+            masked, moved, delta = self._checked(perturbation)
+            masked = masked[:, None, :, None]
+            if delta is not None:
+                score = score + query @ delta * masked
         patch_score = score[..., :-1].unflatten(-1, (AXIS_BUCKETS, AXIS_BUCKETS))
         patch_score = patch_score.unflatten(2, (-1, grid_size[1]))  # (B, H, r, C, K, K)
 
-        bias = self._look_up(patch_score, *self._weights(grid_size, rows, query.device))
-        if shift is not None:
-            weights = self._weights(grid_size, rows, query.device, shift)
-            bias = torch.where(masked, self._look_up(patch_score, *weights), bias)
+        of_rows, of_columns = (
+            _fixed_weights(self.lookup, size, query.device) for size in grid_size
+        )
+        bias = self._look_up(patch_score, of_rows[rows], of_columns)
+        if moved is not None:
+            of_rows, of_columns = moved
+            moved_bias = self._look_up(patch_score, of_rows[rows], of_columns)
+            bias = torch.where(masked, moved_bias, bias)
         bias = bias.to(query.dtype)
         if num_prefix:  # all pairs with cls share a bucket
             bias = torch.cat((score[..., -1:], bias), dim=-1)
         return bias
 
-    def _weights(
-        self,
-        grid_size: tuple[int, int],
-        rows: slice,
-        device: torch.device,
-        shift: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Weights of the rows' offsets (r, R, K) and of the columns' (C, C, K)."""
-        if shift is not None and self.lookup != 'interpolate':
+    def _checked(self, perturbation: Perturbation) -> Perturbation:
+        if perturbation.moved is not None and self.lookup != 'interpolate':
             raise ValueError(
                 "a coordinate adversary needs rpe_lookup='interpolate': the bucket look-up has no "
                 'gradient with respect to a shift'
             )
-        if shift is None:
-            of_rows, of_columns = (_fixed_weights(self.lookup, size, device) for size in grid_size)
-        else:
-            of_rows, of_columns = (
-                interpolate_weights(axis_offsets(size, device) + shift[axis])
-                for axis, size in enumerate(grid_size)
-            )
-        return of_rows[rows], of_columns
+        return perturbation
 
     def _look_up(self, score: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """(B, H, r, C, K, K) scores of buckets -> (B, H, r * C, N) bias of pairs.

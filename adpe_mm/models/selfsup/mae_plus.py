@@ -116,7 +116,9 @@ class AdPEPretrainViT(AdPEViT):
         x = x + self._positions(grid_size, masked, adversary)
         x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)  # cls: position 0
 
-        perturbations = adversary.perturbations('encoder', masked) if adversary else None
+        perturbations = None
+        if adversary is not None:
+            perturbations = adversary.perturbations('encoder', masked, grid_size)
         return self.encode(x, grid_size, perturbations)[0], masked
 
     def _positions(
@@ -334,7 +336,7 @@ class MAEPlus(BaseSelfSupervisor):
         grid_size = tuple(side // self.backbone.patch_size for side in size)
         perturbations = None
         if self.adversary is not None:
-            perturbations = self.adversary.perturbations('decoder', masked)
+            perturbations = self.adversary.perturbations('decoder', masked, grid_size)
         return self.neck(latent, grid_size, perturbations, wanted)
 
     def loss(
