@@ -58,22 +58,32 @@ def test_zero_shift_is_mae_plus(position):
     torch.testing.assert_close(ours, baseline, atol=1e-6, rtol=1e-6)
 
 
-def test_visible_patches_only_are_seen_and_masked_ones_only_count():
-    model, noise = tiny_model('ape', None), torch.rand(1, 24)
-    images = torch.randn(1, 3, 16, 24)
-    masked = model.backbone.random_mask(noise)[0]
-    pixels = masked.view(4, 6).repeat_interleave(4, 0).repeat_interleave(4, 1)
+@pytest.mark.parametrize('position', ['ape', 'rpe'])
+def test_visible_patches_only_are_seen_and_masked_ones_only_count(position):
+    model, noise, images = tiny_model(position, None), torch.rand(3, 24), torch.randn(3, 3, 16, 24)
+    masked = model.backbone.random_mask(noise)
+    pixels = masked.unflatten(1, (4, 6)).repeat_interleave(4, 1).repeat_interleave(4, 2)
     pred, _ = model.predict_patches(images, noise)
-    other = torch.where(pixels, torch.randn_like(images), images)
+    other = torch.where(pixels[:, None], torch.randn_like(images), images)
     assert torch.equal(model.predict_patches(other, noise)[0], pred)
 
     patches = patchify(images, 4)
     target = (patches - patches.mean(-1, True)) / (patches.var(-1, keepdim=True) + 1e-6).sqrt()
-    expected = F.mse_loss(pred[:, masked], target[:, masked])
+    expected = F.mse_loss(pred[masked], target[masked])
     torch.testing.assert_close(model.loss(images, noise=noise)['loss'], expected)
     model.normalize_target = False
-    expected = F.mse_loss(pred[:, masked], patches[:, masked])
+    expected = F.mse_loss(pred[masked], patches[masked])
     torch.testing.assert_close(model.loss(images, noise=noise)['loss'], expected)
+
+
+def test_wanted_patches_are_predicted_in_their_order():
+    neck, latent = tiny_model('rpe', None).neck, torch.randn(3, 25, 24)
+    wanted = torch.rand(3, 24).argsort(dim=1)[:, :7]
+    every = neck(latent, (4, 6))
+    assert every.shape == (3, 24, 48)
+    some = neck(latent, (4, 6), wanted=wanted)
+    for crop in range(3):
+        torch.testing.assert_close(some[crop], every[crop, wanted[crop]])
 
 
 def test_reconstruction_undoes_the_normalisation():
