@@ -15,12 +15,17 @@ from adpe_mm.models.layers.irpe import ImageRelativePosition, Perturbation, move
 ALPHA, BETA, GAMMA = 1.9, 3.8, 15.2
 
 
-@pytest.fixture(scope='module', autouse=True, params=['multiplied out', 'by axes'])
+WAYS = {'multiplied out': '_dense_bias', 'by axes': '_look_up', 'gathered': '_gather'}
+
+
+@pytest.fixture(scope='module', autouse=True, params=WAYS)
 def way(request):
-    """Everything here holds for both ways to look up."""
+    """Everything here holds for all ways to look up; only buckets are gathered."""
     with pytest.MonkeyPatch.context() as patch:
-        if request.param == 'by axes':
+        if request.param != 'multiplied out':
             patch.setattr(irpe, 'MAX_DENSE_PATCHES', 0)
+        if request.param == 'by axes':
+            patch.setattr(irpe, 'GATHERING_DEVICES', ())
         yield request.param
 
 
@@ -197,12 +202,14 @@ def test_zero_shift_is_the_baseline():
     torch.testing.assert_close(bias, rpe(query, grid), atol=1e-6, rtol=1e-6)
 
 
-def test_both_ways_are_taken(way, monkeypatch):
+def test_all_ways_are_taken(way, monkeypatch):
     rpe, query, _ = case('bucket', (3, 3))
     taken = []
-    monkeypatch.setattr(rpe, '_dense_bias', lambda *args: taken.append(1) or query.new_zeros(()))
+    for name in WAYS.values():
+        method = getattr(rpe, name)
+        monkeypatch.setattr(rpe, name, lambda *a, f=method, n=name: taken.append(n) or f(*a))
     rpe(query, (3, 3))
-    assert len(taken) == (way == 'multiplied out')
+    assert taken == [WAYS[way]]
 
 
 def test_works_without_cls_and_under_autocast():

@@ -34,6 +34,9 @@ LOOKUPS = ('bucket', 'interpolate')
 # Up to so many patches the keys are multiplied out: 2 to 11 times as fast for the 36 or 49 patches
 # of a pretraining crop, 2 to 3 times for ViTDet's windows of 196 (docs/speed.md).
 MAX_DENSE_PATCHES = 256
+# Beyond that, where the score of each pair's bucket is picked, not multiplied: faster on a CPU
+# (docs/speed.md). On a GPU the gradients of what is picked would be summed in any order.
+GATHERING_DEVICES = ('cpu',)
 
 
 class Perturbation(NamedTuple):
@@ -309,6 +312,8 @@ class ImageRelativePosition(nn.Module):
             masked = masked[:, None, :, None]
             if delta is not None:
                 score = score + query @ delta * masked
+        if self.lookup == 'bucket' and query.device.type in GATHERING_DEVICES:
+            return self._gather(score, grid_size, rows, num_prefix)
         patch_score = score[..., :-1].unflatten(-1, (AXIS_BUCKETS, AXIS_BUCKETS))
         patch_score = patch_score.unflatten(2, (-1, grid_size[1]))  # (B, H, r, C, K, K)
 
@@ -332,6 +337,18 @@ class ImageRelativePosition(nn.Module):
                 'gradient with respect to a shift'
             )
         return perturbation
+
+    def _gather(
+        self, score: Tensor, grid_size: tuple[int, int], rows: slice, num_prefix: int
+    ) -> Tensor:
+        """(B, H, r * C, 50) scores -> (B, H, r * C, num_prefix + N) those of the pairs' buckets."""
+        of_rows, of_columns = (
+            _fixed_weights(self.lookup, size, score.device).argmax(-1) for size in grid_size
+        )
+        index = AXIS_BUCKETS * of_rows[rows][:, None, :, None] + of_columns[None, :, None, :]
+        index = index.flatten(2).flatten(0, 1)  # (r * C, N)
+        index = F.pad(index, (num_prefix, 0), value=NUM_BUCKETS - 1)  # all pairs with cls share one
+        return score.gather(-1, index.expand(*score.shape[:2], -1, -1))
 
     def _look_up(self, score: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """(B, H, r, C, K, K) scores of buckets -> (B, H, r * C, N) bias of pairs.
