@@ -135,6 +135,13 @@ def test_mistakes_of_the_backbone(kwargs, message):
         AdPEPretrainViT(**config)
 
 
+def test_a_decoder_has_a_block():
+    from adpe_mm.models import AdPEDecoder
+
+    with pytest.raises(ValueError, match='num_layers'):
+        AdPEDecoder(24, 4, num_layers=0)
+
+
 def test_coordinates_need_the_interpolating_look_up():
     from adpe_mm.models import MAEPlus
     from tests.helpers import tiny_config

@@ -144,11 +144,14 @@ class AdPEDecoder(BaseModule):
         patch_size: p, in pixels.
         in_channels: Channels of the picture.
         embed_dims: Width D of the decoder.
-        num_layers: Number of blocks.
+        num_layers: Number of blocks, at least 1.
         num_heads: Heads of a block.
         feedforward_ratio: Hidden width of the feed-forward network over D.
         position: 'ape' or 'rpe', as of the encoder.
         rpe_lookup: iRPE's look-up, as of the encoder.
+
+    Raises:
+        ValueError: Without a block.
     """
 
     def __init__(
@@ -165,6 +168,8 @@ class AdPEDecoder(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        if num_layers < 1:
+            raise ValueError(f'the decoder needs num_layers of at least 1, got {num_layers}')
         self.embed_dims = embed_dims
         self.embed = nn.Linear(in_dims, embed_dims)
         self.layers = ModuleList(
@@ -355,7 +360,7 @@ class MAEPlus(BaseSelfSupervisor):
         latent, masked = self.backbone(inputs, self.adversary, noise)
         # Only masked patches are compared, the same number M in each crop.
         N = masked.shape[1]
-        order = masked.sort(dim=1, descending=True, stable=True).indices
+        order = masked.byte().sort(dim=1, descending=True, stable=True).indices
         removed = order[:, : N - self.backbone.num_kept(N)]  # (B, M)
         pred = self._decode(latent, masked, inputs.shape[2:], removed)
         target = patchify(inputs, self.backbone.patch_size)
