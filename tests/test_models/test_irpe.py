@@ -13,8 +13,6 @@ from adpe_mm.models.layers.attention import Attention
 from adpe_mm.models.layers.irpe import ImageRelativePosition, Perturbation, moved_weights
 
 ALPHA, BETA, GAMMA = 1.9, 3.8, 15.2
-
-
 WAYS = {'multiplied out': '_dense_bias', 'by axes': '_look_up', 'gathered': '_gather'}
 
 

@@ -101,7 +101,7 @@ class Block(BaseModule):
         x: Tensor,
         grid_size: tuple[int, int],
         perturbation: Perturbation | None = None,
-        wanted: Tensor | None = None,
+        rows: Tensor | None = None,
     ) -> Tensor:
         """Transform tokens.
 
@@ -109,11 +109,11 @@ class Block(BaseModule):
             x: (B, L, E).
             grid_size: See `Attention.forward`.
             perturbation: See `Attention.forward`.
-            wanted: (M,) rows of ``x.flatten(0, 1)`` that are returned, if nothing else is needed;
-                they attend to all tokens of their sequence. None for all.
+            rows: (M,) rows of ``x.flatten(0, 1)``: the tokens that are returned, after they have
+                attended to all of their sequence. None for all.
 
         Returns:
-            (B, L, E), or (M, E) with `wanted`.
+            (B, L, E), or (M, E) with `rows`.
         """
         y = self.ln1(x)
         if self.window_size:
@@ -124,8 +124,8 @@ class Block(BaseModule):
         else:
             y = self.attn(y, grid_size, perturbation)
         x = x + self.drop_path(y)
-        if wanted is not None:
-            x = x.flatten(0, 1).index_select(0, wanted)
+        if rows is not None:
+            x = x.flatten(0, 1).index_select(0, rows)
         return x + self.drop_path(self.ffn(self.ln2(x)))
 
 

@@ -312,14 +312,14 @@ class ImageRelativePosition(nn.Module):
             masked = masked[:, None, :, None]
             if delta is not None:
                 score = score + query @ delta * masked
-        if self.lookup == 'bucket' and query.device.type in GATHERING_DEVICES:
-            return self._gather(score, grid_size, rows, num_prefix)
-        patch_score = score[..., :-1].unflatten(-1, (AXIS_BUCKETS, AXIS_BUCKETS))
-        patch_score = patch_score.unflatten(2, (-1, grid_size[1]))  # (B, H, r, C, K, K)
-
         of_rows, of_columns = (
             _fixed_weights(self.lookup, size, query.device) for size in grid_size
         )
+        if self.lookup == 'bucket' and query.device.type in GATHERING_DEVICES:
+            return self._gather(score, of_rows[rows], of_columns, num_prefix)
+
+        patch_score = score[..., :-1].unflatten(-1, (AXIS_BUCKETS, AXIS_BUCKETS))
+        patch_score = patch_score.unflatten(2, (-1, grid_size[1]))  # (B, H, r, C, K, K)
         bias = self._look_up(patch_score, of_rows[rows], of_columns)
         if moved is not None:
             of_rows, of_columns = moved
@@ -338,14 +338,10 @@ class ImageRelativePosition(nn.Module):
             )
         return perturbation
 
-    def _gather(
-        self, score: Tensor, grid_size: tuple[int, int], rows: slice, num_prefix: int
-    ) -> Tensor:
+    def _gather(self, score: Tensor, rows: Tensor, columns: Tensor, num_prefix: int) -> Tensor:
         """(B, H, r * C, 50) scores -> (B, H, r * C, num_prefix + N) those of the pairs' buckets."""
-        of_rows, of_columns = (
-            _fixed_weights(self.lookup, size, score.device).argmax(-1) for size in grid_size
-        )
-        index = AXIS_BUCKETS * of_rows[rows][:, None, :, None] + of_columns[None, :, None, :]
+        of_rows, of_columns = rows.argmax(-1), columns.argmax(-1)
+        index = AXIS_BUCKETS * of_rows[:, None, :, None] + of_columns[None, :, None, :]
         index = index.flatten(2).flatten(0, 1)  # (r * C, N)
         index = F.pad(index, (num_prefix, 0), value=NUM_BUCKETS - 1)  # all pairs with cls share one
         return score.gather(-1, index.expand(*score.shape[:2], -1, -1))

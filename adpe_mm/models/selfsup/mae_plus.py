@@ -9,6 +9,7 @@ Masks are True where a patch is removed.
 """
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule, ModuleList
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from torch import Tensor, nn
@@ -212,11 +213,11 @@ class AdPEDecoder(BaseModule):
         if wanted is None:
             wanted = torch.arange(L - 1, device=x.device).expand(B, -1)
         # After the last attention a token sees itself only, so go on with those that are wanted.
-        rows = wanted + 1 + L * torch.arange(B, device=x.device).unsqueeze(1)  # 1 for cls
+        rows = (wanted + 1 + L * torch.arange(B, device=x.device).unsqueeze(1)).flatten()  # 1: cls
         for i, layer in enumerate(self.layers):
             is_last = i == len(self.layers) - 1
             perturbation = perturbations[i] if perturbations else None
-            x = layer(x, grid_size, perturbation, rows.flatten() if is_last else None)
+            x = layer(x, grid_size, perturbation, rows if is_last else None)
         return self.predict(self.ln1(x)).unflatten(0, wanted.shape)
 
 
@@ -368,7 +369,7 @@ class MAEPlus(BaseSelfSupervisor):
         if self.normalize_target:
             mean, deviation = patch_statistics(target)
             target = (target - mean) / deviation
-        return dict(loss=(pred.float() - target).square().mean())
+        return dict(loss=F.mse_loss(pred.float(), target))
 
     @torch.no_grad()
     def reconstruct(self, inputs: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
