@@ -9,7 +9,6 @@ Masks are True where a patch is removed.
 """
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule, ModuleList
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from torch import Tensor, nn
@@ -369,7 +368,7 @@ class MAEPlus(BaseSelfSupervisor):
         if self.normalize_target:
             mean, deviation = patch_statistics(target)
             target = (target - mean) / deviation
-        return dict(loss=F.mse_loss(pred.float(), target))
+        return dict(loss=(pred.float() - target).square().mean())
 
     @torch.no_grad()
     def reconstruct(self, inputs: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
