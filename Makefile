@@ -1,5 +1,5 @@
 # make help lists the targets. Each makes the environment first, or finds it complete.
-SHELL := bash
+SHELL := bash -o pipefail
 
 # Folder of the environment, and how many tests run at once.
 export ADPE_ENV ?= $(CURDIR)/.venv
@@ -12,7 +12,7 @@ activate = source "$(ADPE_ENV)/bin/activate" && export PYTHONPATH="$(CURDIR)"
 shell_scripts = find . -path './.?*' -prune -o -name '*.sh' -print0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo mini-benchmark test lint format clean
+.PHONY: help setup demo mini-benchmark test lint format lock matrix clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,18 @@ lint: setup  ## Check style, shell scripts and spelling
 
 format: setup  ## Format the code
 	@$(activate) && ruff check --fix . && ruff format .
+
+# CUDA's libraries stay out: they belong to one build of torch, which names them itself.
+lock: setup  ## Write requirements/lock.txt anew, with the newest versions that fit
+	@$(activate) && { sed '/^# *===/q' requirements/lock.txt; \
+	uv pip compile -q --universal --fork-strategy fewest --python-version 3.10 --no-annotate \
+	  --no-header --override requirements/lock_overrides.txt requirements/lock.in \
+	  | grep -vE '^(nvidia-|cuda-|triton=)' \
+	  | sed "s/ ; python_full_version < '3.11'.*/; python_version < \"3.11\"/; s/ ; .*//"; } \
+	  > requirements/lock.new && mv requirements/lock.new requirements/lock.txt
+
+matrix: setup  ## Run all tests with the oldest, the locked and the newest libraries (an hour)
+	@$(activate) && bash tools/test_matrix.sh
 
 clean:  ## Remove what builds and tests leave behind
 	rm -rf build dist *.egg-info adpe_mm/.mim .pytest_cache .ruff_cache .hypothesis

@@ -1,5 +1,6 @@
 """Packaging of adpe_mm. What it needs is listed in requirements/."""
 
+import re
 import runpy
 import shutil
 from pathlib import Path
@@ -38,18 +39,41 @@ class BuildWithMim(build_py):
                 shutil.copy2(source, target)
 
 
+def long_description() -> str:
+    """Returns the README without the images and links that lead nowhere outside of the clone."""
+    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+    readme = re.sub(r'!\[[^]]*\]\((?!https?://)[^)]*\)\n*', '', readme)
+    return re.sub(r'\[([^]]*)\]\((?!https?://)[^)]*\)', r'\1', readme)
+
+
 setup(
     name='adpe_mm',
     version=runpy.run_path(str(ROOT / 'adpe_mm' / 'version.py'))['__version__'],
     description='Adversarial positional embeddings for pretraining Vision Transformers',
-    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description=long_description(),
     long_description_content_type='text/markdown',
+    author='The adpe_mm contributors',
     license='Apache-2.0',
+    keywords=[
+        'self-supervised learning',
+        'masked image modeling',
+        'vision transformer',
+        'AdPE',
+        'MAE',
+        'OpenMMLab',
+    ],
+    project_urls={
+        'Paper': 'https://arxiv.org/abs/2303.07598',
+        'Official AdPE code': 'https://github.com/maple-research-lab/AdPE',
+        'OpenMMLab': 'https://github.com/open-mmlab',
+    },
     classifiers=[
-        'Programming Language :: Python :: 3.10',
-        'Programming Language :: Python :: 3.11',
-        'Programming Language :: Python :: 3.12',
+        'Development Status :: 4 - Beta',
+        'Intended Audience :: Science/Research',
+        'Operating System :: POSIX :: Linux',
+        *(f'Programming Language :: Python :: 3.{minor}' for minor in range(10, 14)),
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
+        'Topic :: Scientific/Engineering :: Image Recognition',
     ],
     packages=find_packages(include=['adpe_mm', 'adpe_mm.*']),
     python_requires='>=3.10',

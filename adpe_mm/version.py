@@ -4,6 +4,9 @@ Only the metadata of the installed distributions is read, so nothing heavy is im
 """
 
 import importlib.util
+import multiprocessing
+import os
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,11 +22,10 @@ class Library:
     Attributes:
         module: Name to import.
         distributions: Names that it is distributed under, the recommended one first.
-        minimum: Oldest version that can work. Older ones are refused.
-        tested: The version that the tests run with.
+        minimum: Oldest tested version. Older ones are refused.
+        tested: The version of the lock.
         below: First release series that was not tested. From there on a warning is given.
         required: False for a library that only one of the tasks needs.
-        pip_options: What pip has to be told to install it rightly.
     """
 
     module: str
@@ -32,29 +34,22 @@ class Library:
     tested: str
     below: str
     required: bool = True
-    pip_options: str = ''
 
 
 # The first of the distributions are the OneDL builds, the others OpenMMLab's original ones.
 LIBRARIES = (
-    Library('torch', ('torch',), '2.4', '2.11.0', '2.12'),
-    Library('torchvision', ('torchvision',), '0.19', '0.26.0', '0.27'),
+    Library('torch', ('torch',), '2.6', '2.14.1', '2.16'),
+    Library('torchvision', ('torchvision',), '0.21', '0.29.1', '0.30'),
     Library('simplejpeg', ('simplejpeg',), '1.7.6', '1.9.0', '2'),
-    Library('mmengine', ('onedl-mmengine', 'mmengine', 'mmengine-lite'), '0.10', '0.10.12', '0.11'),
     Library(
-        'mmcv',
-        ('onedl-mmcv', 'mmcv', 'mmcv-lite'),
-        '2.0',
-        '2.3.6',
-        '2.4',
-        # Its ops are compiled against one version of torch, which pip and its cache do not know.
-        pip_options='--no-cache-dir --no-build-isolation --no-deps ',
+        'mmengine', ('onedl-mmengine', 'mmengine', 'mmengine-lite'), '0.10.7', '0.10.12', '0.11'
     ),
+    Library('mmcv', ('onedl-mmcv', 'mmcv', 'mmcv-lite'), '2.2', '2.3.6', '2.4'),
     Library('mmpretrain', ('onedl-mmpretrain', 'mmpretrain'), '1.2', '1.3.6', '1.4'),
     Library(
-        'mmseg', ('onedl-mmsegmentation', 'mmsegmentation'), '1.2', '1.4.2', '1.5', required=False
+        'mmseg', ('onedl-mmsegmentation', 'mmsegmentation'), '1.3', '1.4.2', '1.5', required=False
     ),
-    Library('mmdet', ('onedl-mmdetection', 'mmdet'), '3.2', '3.5.1', '3.6', required=False),
+    Library('mmdet', ('onedl-mmdetection', 'mmdet'), '3.4', '3.5.1', '3.6', required=False),
 )
 
 
@@ -71,7 +66,7 @@ def installed_distributions(library: Library) -> dict[str, str]:
 
 def how_to_install(library: Library) -> str:
     """Returns the command that installs the tested version of ``library``."""
-    return f'pip install {library.pip_options}{library.distributions[0]}=={library.tested}'
+    return f'pip install {library.distributions[0]}=={library.tested}'
 
 
 def compare_versions(
@@ -118,6 +113,20 @@ def compare_versions(
     return errors, doubts
 
 
+def somebody_watches() -> bool:
+    """Returns whether a warning would be seen, and seen once.
+
+    It is not in the processes of a loader or of the other GPUs, nor where the output of a program
+    goes to another program or to a file: a run's log has the warning (`AdPERunner`).
+    """
+    ranks = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
+    return (
+        multiprocessing.parent_process() is None
+        and all(os.environ.get(rank, '0') == '0' for rank in ranks)
+        and (sys.stderr.isatty() or hasattr(sys, 'ps1'))
+    )
+
+
 def check_versions(
     libraries: tuple[Library, ...] = LIBRARIES,
     installed: Callable[[Library], dict[str, str]] = installed_distributions,
@@ -132,7 +141,8 @@ def check_versions(
         ImportError: If a required library is missing, too old, or installed by two distributions.
 
     Warns:
-        UserWarning: If a library is newer than the tested ones, or an optional one does not fit.
+        UserWarning: If a library is newer than the tested ones, or an optional one does not fit,
+            and somebody watches.
     """
     errors, doubts = compare_versions(libraries, installed)
     if errors:
@@ -140,8 +150,10 @@ def check_versions(
             f'adpe_mm {__version__} cannot work with the installed libraries:\n  '
             + '\n  '.join(errors + doubts)
         )
-    if doubts:
-        warnings.warn(
-            f'adpe_mm {__version__} was not tested with these libraries:\n  ' + '\n  '.join(doubts),
-            stacklevel=2,
-        )
+    if doubts and somebody_watches():
+        warnings.warn(untested(doubts), stacklevel=2)
+
+
+def untested(doubts: list[str]) -> str:
+    """Returns the warning about what `compare_versions` found untested."""
+    return f'adpe_mm {__version__} was not tested with these libraries:\n  ' + '\n  '.join(doubts)

@@ -1,6 +1,7 @@
 """Tests of what an installed adpe_mm holds."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,8 +54,16 @@ def test_wheel_holds_package_and_mim(tree, tmp_path):
     assert not any(name.startswith(('tests/', 'configs/', 'tools/')) for name in names)
     assert set(metadata.get_all('Provides-Extra')) == {'seg', 'det', 'dev'}
     assert metadata['Requires-Python'] == '>=3.10'
-    # pip would build mmcv against a torch of its own choice: the user installs it first.
-    assert not any('mmcv' in line for line in metadata.get_all('Requires-Dist'))
+    # pip alone is enough: nothing has to be installed before.
+    assert any(line.startswith('onedl-mmcv') for line in metadata.get_all('Requires-Dist'))
+    for field in ('Author', 'Keywords', 'Project-URL', 'License', 'Summary'):
+        assert metadata[field], field
+    assert f'{sys.version_info[0]}.{sys.version_info[1]}' in '\n'.join(
+        metadata.get_all('Classifier')
+    )
+    assert metadata['Description-Content-Type'] == 'text/markdown'
+    # Relative links lead nowhere on an index.
+    assert not re.findall(r'\]\((?!https?://|#)[^)]+\)', metadata.get_payload())
 
 
 @pytest.mark.slow

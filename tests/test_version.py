@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 import adpe_mm
 from adpe_mm.version import LIBRARIES, Library, check_versions, compare_versions
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 TORCH = Library('torch', ('torch',), '2.4', '2.11.0', '2.12')
 MMCV = Library('mmcv', ('onedl-mmcv', 'mmcv', 'mmcv-lite'), '2.0', '2.3.6', '2.4')
+DOUBT = dict(libraries=(TORCH,), installed=lambda library: {'torch': '2.13.0'})
 MMDET = Library('mmdet', ('onedl-mmdetection', 'mmdet'), '3.2', '3.5.1', '3.6', required=False)
 
 
@@ -58,8 +60,16 @@ def test_findings_follow_the_order_of_versions(major, minor, patch):
     assert bool(doubts) == ((major, minor) >= (2, 12))
 
 
+@pytest.fixture
+def watched(monkeypatch):
+    """As in a terminal, in the first of all processes."""
+    monkeypatch.setattr('sys.stderr.isatty', lambda: True, raising=False)
+    for rank in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'):
+        monkeypatch.delenv(rank, raising=False)
+
+
 @pytest.mark.parametrize('version', ['2.11.0+cu130', '2.11.1', '2.4.0', '2.11.0a0+git123'])
-def test_builds_of_a_tested_version_pass_in_silence(version):
+def test_builds_of_a_tested_version_pass_in_silence(watched, version):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         check_versions((TORCH,), install(torch=version))
@@ -83,7 +93,7 @@ def test_one_error_names_all_that_is_wrong():
         assert part in message
 
 
-def test_one_warning_names_all_that_is_untested():
+def test_one_warning_names_all_that_is_untested(watched):
     found = install(torch='2.13.0', onedl_mmcv='2.4.0', mmdet='3.1.0')
     with pytest.warns(UserWarning) as caught:
         check_versions((TORCH, MMCV, MMDET), found)
@@ -92,6 +102,35 @@ def test_one_warning_names_all_that_is_untested():
     assert 'torch 2.13.0' in message and 'onedl-mmcv 2.4.0' in message
     # What only detection needs does not stop pretraining.
     assert 'mmdet 3.1.0 is older than 3.2' in message
+
+
+@pytest.mark.parametrize('rank', ['RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'])
+def test_the_other_processes_of_a_run_say_nothing(watched, monkeypatch, rank):
+    monkeypatch.setenv(rank, '1')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        check_versions(**DOUBT)
+
+
+def test_the_processes_of_a_loader_say_nothing(watched, monkeypatch):
+    monkeypatch.setattr('multiprocessing.parent_process', lambda: object())
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        check_versions(**DOUBT)
+
+
+def test_output_that_a_program_reads_has_no_warning(tmp_path):
+    """A newer library is no line of a command's output."""
+    newer = tmp_path / 'torch-99.0.dist-info'
+    newer.mkdir()
+    (newer / 'METADATA').write_text('Metadata-Version: 2.1\nName: torch\nVersion: 99.0\n')
+    code = (
+        f'import sys; sys.path.insert(0, {str(tmp_path)!r}); import adpe_mm.version as v; '
+        'print(v.compare_versions()[1])'
+    )
+    run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert 'torch 99.0 is newer than the tested' in run.stdout  # so there was something to say
+    assert run.stderr == ''
 
 
 def test_original_builds_count_as_the_library():
@@ -123,19 +162,22 @@ def test_source_tree_without_metadata_passes():
 def test_lock_and_requirements_agree_with_the_tested_range(library):
     name = library.distributions[0]
     assert str(requirements('lock')[name].specifier) == f'=={library.tested}'
-    if library.module == 'mmcv':
-        return  # is left to the user, see requirements/runtime.txt
     lists = {**requirements('runtime'), **requirements('seg'), **requirements('det')}
     specifier = lists[name].specifier
-    assert specifier.contains(library.minimum) and specifier.contains(library.tested)
-    assert not specifier.contains('0.0.1')
+    (lowest,) = (Version(s.version) for s in specifier if s.operator == '>=')
+    assert Version(library.minimum) <= lowest < Version(library.below)
+    # pip gets another mmdet than the lock: requirements/det.txt says why.
+    assert specifier.contains(library.tested) or library.module == 'mmdet'
 
 
 def test_lock_pins_what_the_requirements_name():
     lock = requirements('lock')
-    # pre-commit is installed by those who want it, and fetches its own hooks.
-    named = {**requirements('runtime'), **requirements('seg'), **requirements('det')}
-    named |= {n: r for n, r in requirements('dev').items() if n != 'pre-commit'}
-    assert set(named) <= set(lock)
+    assert {n for name in ('runtime', 'seg', 'det', 'dev') for n in requirements(name)} <= set(lock)
     for requirement in lock.values():
         assert re.fullmatch(r'==[\w.]+', str(requirement.specifier)), requirement
+
+
+def test_lock_belongs_to_no_cuda_and_has_one_opencv():
+    lock = requirements('lock')
+    assert not [name for name in lock if name.startswith(('nvidia', 'cuda', 'triton'))]
+    assert [name for name in lock if name.startswith('opencv')] == ['opencv-python-headless']

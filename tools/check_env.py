@@ -22,9 +22,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # Read by its path: importing the package would stop at the first thing that is wrong.
 VERSION = runpy.run_path(str(ROOT / 'adpe_mm' / 'version.py'))
 LIBRARIES = {library.module: library for library in VERSION['LIBRARIES']}
+OPENCV = VERSION['Library']('cv2', ('opencv-python', 'opencv-python-headless'), '0', '0', '0')
 OPTIONAL = {'mmseg': 'segmentation', 'mmdet': 'detection'}
 
-REBUILD_MMCV = f'{VERSION["how_to_install"](LIBRARIES["mmcv"])} --force-reinstall'
+# --no-cache-dir: pip may hold a wheel that it built where torch was to be seen.
+PURE_MMCV = (
+    f'{VERSION["how_to_install"](LIBRARIES["mmcv"])} --force-reinstall --no-deps --no-cache-dir'
+)
 REINSTALL_TORCH = 'pip install --force-reinstall torch torchvision'
 HEADLESS_OPENCV = (
     'pip uninstall -y opencv-python opencv-python-headless && pip install opencv-python-headless'
@@ -32,15 +36,23 @@ HEADLESS_OPENCV = (
 
 # A part of the error's text, and what to do. The first that occurs counts.
 REMEDIES = {
-    'undefined symbol': f'mmcv was built for another torch, build it again: {REBUILD_MMCV}',
+    'undefined symbol': f'mmcv was compiled for another torch: {PURE_MMCV}',
     'libGL': f'OpenCV needs libGL: {HEADLESS_OPENCV} (or, on Debian, apt-get install libgl1)',
     'libgthread': f'OpenCV needs GLib: {HEADLESS_OPENCV}',
     'torchvision::nms': f'torch and torchvision are of different builds: {REINSTALL_TORCH}',
     'libcu': f"torch's CUDA libraries are incomplete: {REINSTALL_TORCH}",
     'libnv': f"torch's CUDA libraries are incomplete: {REINSTALL_TORCH}",
+    'no kernel image': (
+        'this torch has no kernels for a GPU as old as that, or as new: install its build for an '
+        'older or newer CUDA (docs/install.md)'
+    ),
     'NumPy 1.x': 'a library was built for NumPy 1: upgrade that library, or pip install "numpy<2"',
     'No space left': 'the disk is full: free some space',
 }
+
+
+class Problem(RuntimeError):
+    """Something wrong, said in one line with what to do."""
 
 
 def remedy(error: BaseException) -> str:
@@ -53,6 +65,8 @@ def remedy(error: BaseException) -> str:
     for part, advice in REMEDIES.items():
         if part in text:
             return advice
+    if isinstance(error, Problem):
+        return text
     if isinstance(error, ModuleNotFoundError) and error.name:
         module = error.name.split('.')[0]
         if module in LIBRARIES:
@@ -66,37 +80,72 @@ def import_version(module: str) -> str:
     return str(importlib.import_module(module).__version__)
 
 
+def devices() -> list[str]:
+    """Returns the devices that torch sees: the CPU, and each GPU."""
+    import torch
+
+    return ['cpu', *(f'cuda:{i}' for i in range(torch.cuda.device_count()))]
+
+
 def run_ops() -> str:
-    """Runs one of mmcv's compiled ops on each kind of device that they are compiled for.
+    """Runs mmcv's NMS on each device.
 
     Returns:
-        These kinds of devices.
+        Whose operators they are.
 
     Raises:
-        RuntimeError: If the op does not compute what it should.
+        Problem: If the operator has no version for a device.
+        RuntimeError: If it does not compute what it should.
     """
     import torch
     from mmcv.ops import get_compiling_cuda_version, nms
 
-    compiled = ['cpu'] if get_compiling_cuda_version() == 'not available' else ['cpu', 'cuda']
-    for device in compiled if torch.cuda.is_available() else ['cpu']:
+    from adpe_mm.ops import are_compiled
+
+    compiled = are_compiled()
+    for device in devices():
+        if compiled and device != 'cpu' and get_compiling_cuda_version() == 'not available':
+            raise Problem(f'mmcv was compiled without CUDA and there is a GPU: {PURE_MMCV}')
         # The second box overlaps the first by 90 % and scores less. The third is elsewhere.
         boxes = torch.tensor([[0, 0, 10, 10], [0, 1, 10, 10], [20, 20, 30, 30]], device=device)
         scores = torch.tensor([0.9, 0.8, 0.7], device=device)
         kept = nms(boxes.float(), scores, iou_threshold=0.5)[1]
         if kept.tolist() != [0, 2]:
             raise RuntimeError(f'nms on {device} kept the boxes {kept.tolist()} instead of [0, 2]')
-    return ', '.join(compiled)
+    return "mmcv's, compiled" if compiled else "torchvision's"
 
 
-def describe_device() -> str:
-    """Returns the devices that torch sees."""
+def run_kernel(device: str) -> str:
+    """Multiplies matrices on a device.
+
+    Returns:
+        What the device is.
+
+    Raises:
+        RuntimeError: If the device cannot, or computes another product than the CPU.
+    """
     import torch
 
-    if not torch.cuda.is_available():
-        return f'CPU, {os.cpu_count()} cores (torch sees no GPU)'
-    names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
-    return f'{torch.cuda.device_count()} x {", ".join(sorted(names))}, CUDA {torch.version.cuda}'
+    a, b = torch.arange(64.0).reshape(8, 8), torch.eye(8).flip(0)
+    product = (a.to(device) @ b.to(device)).cpu()
+    if not torch.equal(product, a.flip(1)):
+        raise RuntimeError(f'{device} multiplies matrices wrongly')
+    if device == 'cpu':
+        return f'{os.cpu_count()} cores'
+    return f'{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}'
+
+
+def see_gpu() -> str:
+    """Returns the number of GPUs.
+
+    Raises:
+        Problem: If there are GPUs that torch does not see.
+    """
+    from adpe_mm.devices import unused_gpu
+
+    if reason := unused_gpu():
+        raise Problem(reason)
+    return str(len(devices()) - 1)
 
 
 def check() -> tuple[list[tuple[str, str, str]], dict[str, list[str]]]:
@@ -135,12 +184,11 @@ def check() -> tuple[list[tuple[str, str, str]], dict[str, list[str]]]:
                 + VERSION['how_to_install'](library)
             )
             problems[advice].append(module)
-        if module == 'mmcv' and version:
-            if importlib.util.find_spec('mmcv._ext') is None:
-                rows.append(('mmcv.ops', 'none', 'only detection needs compiled ops'))
-            else:
-                add('mmcv.ops', run_ops)
-    add('adpe_mm', lambda: import_version('adpe_mm'), str(ROOT))
+    if add('adpe_mm', lambda: import_version('adpe_mm'), str(ROOT)) and 'torch' in sys.modules:
+        add('mmcv.ops', run_ops)
+        add('GPUs', see_gpu)
+        for device in devices():
+            add(device, lambda device=device: run_kernel(device))
     return rows, problems
 
 
@@ -149,12 +197,14 @@ def main() -> int:
     warnings.simplefilter('ignore')  # of other libraries, at their import
     sys.path.insert(0, str(ROOT))
     rows, problems = check()
-    if 'torch' in sys.modules:
-        rows.append(('device', describe_device(), ''))
-    widths = [max(len(row[i]) for row in rows[:-1]) for i in range(2)]
+    widths = [max(len(row[i]) for row in rows if row[2]) for i in range(2)]
     for name, version, note in rows:
         print(f'  {name:{widths[0]}}  {version:{widths[1]}}  {note}'.rstrip())
-    for line in VERSION['compare_versions']()[1]:
+    notes = VERSION['compare_versions']()[1]
+    opencv = VERSION['installed_distributions'](OPENCV)
+    if len(opencv) > 1:
+        notes.append(f'{" and ".join(opencv)} lie over one another, keep one: {HEADLESS_OPENCV}')
+    for line in notes:
         print(f'note: {line}')
     for advice, names in problems.items():
         print(f'problem with {", ".join(names)}: {advice}')

@@ -6,8 +6,20 @@
 # Without GPUs, GPUS processes share the CPU, over gloo.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+python=${PYTHON:-python}
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 
-PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "${PYTHON:-python}" -m torch.distributed.run \
+die() {
+    echo "${2%.py}: $1" >&2
+    exit 2
+}
+[[ $1 =~ ^[1-9][0-9]*$ ]] || die "the number of GPUs must be 1 or more, not '$1'" "$2"
+[[ ${NNODES:-1} == 1 || (-n ${MASTER_ADDR:-} && -n ${NODE_RANK:-}) ]] ||
+    die "NNODES=$NNODES needs MASTER_ADDR, the name of the first machine, and NODE_RANK, 0 on it, 1 on the next" "$2"
+# Said once and before anything starts, not by each process.
+"$python" -m adpe_mm.devices "$1" || exit
+
+exec "$python" -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \

@@ -12,6 +12,7 @@ from adpe_mm.engine.hooks.checkpoint_fit import unwrap
 from adpe_mm.engine.hooks.compile import CompileHook
 from adpe_mm.registry import RUNNERS
 from adpe_mm.utils.checkpoint import find_weights, read_checkpoint
+from adpe_mm.version import compare_versions, somebody_watches, untested
 
 
 @RUNNERS.register_module()
@@ -60,6 +61,13 @@ class AdPERunner(Runner):
         if get_device() == 'cpu':
             wrapper['device_ids'] = None
         return super().wrap_model(wrapper, model)
+
+    def _log_env(self, env_cfg: dict) -> None:
+        """Log the environment, and which libraries adpe_mm was not tested with."""
+        super()._log_env(env_cfg)
+        doubts = compare_versions()[1]
+        if doubts and not somebody_watches():  # who watches has seen the warning already
+            self.logger.warning(untested(doubts))
 
     def _maybe_compile(self, target: str) -> None:
         """With ``compile`` in the config, compile the transformer blocks: see `CompileHook`.

@@ -16,6 +16,8 @@ import torch
 import torch.distributed
 from mmengine.config import Config, DictAction
 
+from adpe_mm import devices
+
 PACKAGE = Path(__file__).resolve().parents[1]
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of malloc.h
 
@@ -44,7 +46,9 @@ def load_config(args: argparse.Namespace) -> Config:
 
     Raises:
         FileNotFoundError: If there is no such config.
+        RuntimeError: If this machine has GPUs that torch does not see.
     """
+    devices.require()
     if not Path(args.config).is_file():
         raise FileNotFoundError(f"there is no config '{args.config}': see configs/")
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

@@ -9,6 +9,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+OF_THE_LAUNCHERS = ('NNODES', 'NODE_RANK', 'MASTER_ADDR', 'PORT', 'GPUS', 'PYTHONPATH', 'PYTHON')
+
+
 @pytest.fixture
 def stand_in(tmp_path):
     for name in ('python', 'srun'):
@@ -19,7 +22,7 @@ def stand_in(tmp_path):
 
 
 def run(script, *arguments, stand_in, **environment):
-    env = {k: v for k, v in os.environ.items() if k not in ('NNODES', 'PORT', 'GPUS', 'PYTHONPATH')}
+    env = {k: v for k, v in os.environ.items() if k not in OF_THE_LAUNCHERS}
     env |= dict(PATH=f'{stand_in}:{env["PATH"]}', **environment)
     return subprocess.run(
         ['bash', ROOT / 'tools' / script, *arguments], capture_output=True, text=True, env=env
@@ -29,9 +32,11 @@ def run(script, *arguments, stand_in, **environment):
 def test_dist_train_on_one_machine(stand_in):
     done = run('dist_train.sh', 'c.py', '8', '--resume', '--work-dir', 'a b', stand_in=stand_in)
     lines = done.stdout.splitlines()
-    assert lines[1] == str(ROOT)
-    assert lines[2:] == [
-        '-m', 'torch.distributed.run', '--nnodes=1', '--node_rank=0', '--master_addr=127.0.0.1',
+    # First it asks whether so many processes can run here.
+    assert lines[1:5] == [str(ROOT), '-m', 'adpe_mm.devices', '8']
+    assert lines[6:] == [
+        str(ROOT), '-m', 'torch.distributed.run',
+        '--nnodes=1', '--node_rank=0', '--master_addr=127.0.0.1',
         '--master_port=29500', '--nproc_per_node=8', str(ROOT / 'tools' / 'train.py'),
         'c.py', '--resume', '--work-dir', 'a b', '--launcher', 'pytorch',
     ]  # fmt: skip
@@ -79,6 +84,29 @@ def test_slurm_test(stand_in):
     assert done.stdout.splitlines()[-7:] == [
         '-u', str(ROOT / 'tools' / 'test.py'), 'c.py', 'a.pth', '--tta', '--launcher', 'slurm',
     ]  # fmt: skip
+
+
+def test_machine_that_cannot_run_so_many(stand_in):
+    """The check's sentence is all there is."""
+    (stand_in / 'python').write_text('#!/bin/sh\necho "devices: 8 GPUs" >&2\nexit 1\n')
+    done = run('dist_train.sh', 'c.py', '8', stand_in=stand_in)
+    assert (done.returncode, done.stdout, done.stderr) == (1, '', 'devices: 8 GPUs\n')
+
+
+@pytest.mark.parametrize(
+    'processes, environment, said',
+    [
+        ('0', {}, 'number of GPUs'),
+        ('two', {}, "not 'two'"),
+        ('8', dict(NNODES='2', NODE_RANK='0'), 'MASTER_ADDR'),
+        ('8', dict(NNODES='2', MASTER_ADDR='node0'), 'NODE_RANK'),
+    ],
+)
+def test_launcher_says_what_is_missing(stand_in, processes, environment, said):
+    done = run('dist_train.sh', 'c.py', processes, stand_in=stand_in, **environment)
+    assert (done.returncode, done.stdout) == (2, '')
+    assert done.stderr.startswith('train: ') and done.stderr.count('\n') == 1
+    assert said in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def assert_refused(result, *parts):
 @pytest.mark.parametrize('python', ['no-such-python', 'false'])
 def test_python_that_does_not_fit(tmp_path, python):
     result = run_tool(ADPE_ENV=str(tmp_path / 'env'), PYTHON=python)
-    assert_refused(result, f'PYTHON={python}', '3.10 to 3.12')
+    assert_refused(result, f'PYTHON={python}', '3.10 to 3.13')
 
 
 def test_python_that_is_too_old(tmp_path):
@@ -67,7 +67,39 @@ def test_cache_dir_is_named_after_what_it_holds(tmp_path):
     assert status == 0
     assert folder.parent == tmp_path / 'adpe_mm'
     assert folder.name.endswith('-py{}.{}'.format(*sys.version_info))
-    assert '-torch2.' in folder.name
+
+
+def test_nothing_is_compiled():
+    """Neither a compiler nor a toolkit, nor what would have one be asked for."""
+    for word in ('gcc', 'g++', 'nvcc', 'CUDA_HOME', 'FORCE_CUDA', 'build-essential', 'Python.h'):
+        assert word not in TOOL.read_text()
+
+
+@pytest.mark.parametrize(
+    ('python', 'index', 'complete'),
+    [('same', None, True), ('same', 'other', False), (None, None, True), (None, 'mine', True)],
+)
+def test_what_counts_as_complete(tmp_path, python, index, complete):
+    """Another index for torch that is asked for is another environment."""
+    env = tmp_path / 'env'
+    (env / 'bin').mkdir(parents=True)
+    (env / '.adpe_env').touch()
+    (env / 'bin' / 'python').symlink_to(sys.executable)
+    (env / 'bin' / 'pip').symlink_to('/bin/true')
+    name = Path(run_tool('--cache-dir')[1].strip()).name.removeprefix('env-')
+    (env / '.adpe_complete').write_text(f'{name} mine\n')
+    (tmp_path / 'df').write_text('#!/bin/sh\necho head\necho "disk 100 98 2097152 98% /"\n')
+    (tmp_path / 'df').chmod(0o755)
+    result = run_tool(
+        ADPE_ENV=str(env),
+        PATH=f'{tmp_path}{os.pathsep}{os.environ["PATH"]}',
+        PYTHON=sys.executable if python else '',
+        TORCH_INDEX=index or '',
+    )
+    if complete:
+        assert result[0] == 0 and 'ready' in result[1], result
+    else:
+        assert_refused(result, '2 GB free')
 
 
 def test_set_up_again_after_an_interruption(tmp_path):
