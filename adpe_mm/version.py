@@ -49,7 +49,7 @@ LIBRARIES = (
     Library(
         'mmseg', ('onedl-mmsegmentation', 'mmsegmentation'), '1.3', '1.4.2', '1.5', required=False
     ),
-    Library('mmdet', ('onedl-mmdetection', 'mmdet'), '3.4', '3.5.1', '3.6', required=False),
+    Library('mmdet', ('onedl-mmdetection', 'mmdet'), '3.4.7', '3.5.1', '3.6', required=False),
 )
 
 

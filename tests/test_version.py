@@ -166,8 +166,7 @@ def test_lock_and_requirements_agree_with_the_tested_range(library):
     specifier = lists[name].specifier
     (lowest,) = (Version(s.version) for s in specifier if s.operator == '>=')
     assert Version(library.minimum) <= lowest < Version(library.below)
-    # pip gets another mmdet than the lock: requirements/det.txt says why.
-    assert specifier.contains(library.tested) or library.module == 'mmdet'
+    assert specifier.contains(library.tested)
 
 
 def test_lock_pins_what_the_requirements_name():

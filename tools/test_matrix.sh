@@ -2,8 +2,8 @@
 # Runs all tests with the oldest, the locked and the newest libraries, each in an environment of its
 # own, and prints the rows of the table in docs/install.md.
 #   tools/test_matrix.sh [LIBRARIES:PYTHON ...]
-# LIBRARIES: oldest (what the requirements allow), lock, newest (beyond what pip takes by itself),
-# or pip (what `pip install '.[seg,det]'` takes). Needs uv, which is in the lock, and the Pythons.
+# LIBRARIES: oldest or newest (that the requirements allow), lock, or pip (that it installs by itself).
+# Needs uv, which is in the lock, and the Pythons.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -23,9 +23,8 @@ make_environment() {
     uv venv -q --seed --clear --python "python$2" "$3"
     case $1 in
         oldest) VIRTUAL_ENV=$3 uv pip install -q --resolution lowest-direct "${requirements[@]}" ;;
-        newest) VIRTUAL_ENV=$3 uv pip install -q --upgrade opencv-python-headless \
-            --override requirements/lock_overrides.txt "${requirements[@]}" ;;
-        pip) "$3/bin/pip" install -q '.[seg,det,dev]' && "$3/bin/pip" uninstall -q -y adpe_mm ;;
+        newest) VIRTUAL_ENV=$3 uv pip install -q --upgrade "${requirements[@]}" ;;
+        pip) "$3/bin/pip" install -q '.[seg,det,dev]' ;;
         *) echo "test_matrix: unknown libraries '$1'" >&2 && exit 2 ;;
     esac
 }
