@@ -126,8 +126,12 @@ COMMANDS = [
 @pytest.mark.skipif(torch.cuda.is_available(), reason='torch sees a GPU here')
 @pytest.mark.parametrize('command', COMMANDS, ids=lambda command: command[0])
 def test_commands_end_with_the_sentence(tmp_path, command):
-    """Instead of starting on the CPU."""
+    """Instead of starting on the CPU, or with a toolkit of another CUDA, which nothing asks for."""
     (tmp_path / 'version').write_text(CLOSED.format('418.40') + GCC)
+    nvcc = tmp_path / 'bin' / 'nvcc'
+    nvcc.parent.mkdir()
+    nvcc.write_text('#!/bin/sh\necho "Cuda compilation tools, release 12.4, V12.4.131"\n')
+    nvcc.chmod(0o755)
     script = ROOT / 'tools' / command[0]
     code = (
         f'import sys; sys.path[:0] = [{str(script.parent)!r}, {str(ROOT)!r}]\n'
@@ -137,6 +141,7 @@ def test_commands_end_with_the_sentence(tmp_path, command):
         'runpy.run_path(sys.argv[0], run_name="__main__")\n'
     )
     env = {k: v for k, v in os.environ.items() if k != 'CUDA_VISIBLE_DEVICES'}
+    env |= dict(CUDA_HOME=str(tmp_path), PATH=f'{nvcc.parent}{os.pathsep}{env["PATH"]}')
     done = subprocess.run(
         [sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT, env=env
     )

@@ -26,34 +26,23 @@ die() {
     exit 1
 }
 
-# base_python NAME: the path of a Python that fits; of a virtual environment, the one it was made
-# with. NAME is tried, not trusted: version managers leave shims of Pythons that are not switched on.
-base_python() {
-    "$1" -c 'import sys
+# The path of the first Python that fits; of a virtual environment, the one it was made with. Names are
+# tried, not trusted: version managers leave shims of Pythons that are not switched on.
+find_python() {
+    local name names=(python3.{11,12,13,10} python3 python) problem='found no'
+    [[ -z ${PYTHON:-} ]] || names=("$PYTHON") problem="PYTHON=$PYTHON does not run as a"
+    for name in "${names[@]}"; do
+        "$name" -c 'import sys
 if not (3, 10) <= sys.version_info[:2] <= (3, 13):
     sys.exit(1)
-print(getattr(sys, "_base_executable", sys.executable))' 2> /dev/null
-}
-
-find_python() {
-    local name
-    if [[ -n ${PYTHON:-} ]]; then
-        base_python "$PYTHON" || die "PYTHON=$PYTHON does not run as a Python 3.10 to 3.13: name another one."
-        return
-    fi
-    for name in python3.{11,12,13,10} python3 python; do
-        base_python "$name" && return
+print(getattr(sys, "_base_executable", sys.executable))' 2> /dev/null && return
     done
-    die 'found no Python 3.10 to 3.13: install one, or name it as PYTHON=/path/to/python.'
+    die "$problem Python 3.10 to 3.13: install one, or name another one as PYTHON=/path/to/python."
 }
 
 # fingerprint PYTHON: all that decides what the environment holds, as a part of a file's name.
 fingerprint() {
-    "$1" - "$lock" "$recipe" << 'EOF'
-import hashlib, pathlib, sys
-lock, recipe, minor = pathlib.Path(sys.argv[1]).read_text(), sys.argv[2], '%d.%d' % sys.version_info[:2]
-print(hashlib.sha256(f'{lock}\n{recipe}'.encode()).hexdigest()[:16] + '-py' + minor)
-EOF
+    echo "$({ cat "$lock" && echo "$recipe"; } | sha256sum | cut -c 1-16)-py$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
 }
 
 # The stamp is written last. Another Python or index that is asked for is another environment.
@@ -101,9 +90,10 @@ make_environment() {
     : > "$log"
     logged "$python" -m venv "$env"
     say 'the locked packages, but torch'
-    # Before torch: mmcv comes as source, and would compile its operators if it saw one.
-    grep -v '^torch' "$lock" > "$env/lock.txt"
+    grep -v -e '^torch' -e '^onedl-mmcv=' "$lock" > "$env/lock.txt"
     logged "$pip" install -q --no-deps -r "$env/lock.txt"
+    # From source, as pure Python. pip's cache may hold one that was compiled for another torch.
+    logged "$pip" install -q --no-deps --no-cache-dir "$(grep '^onedl-mmcv=' "$lock")"
     say 'torch and torchvision, with the libraries of their CUDA'
     logged "$pip" install -q ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} -c "$lock" torch torchvision
     install_package

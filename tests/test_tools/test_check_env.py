@@ -61,7 +61,7 @@ def test_remedy_for_the_unknown_is_the_reason_in_one_line(tool):
 
 def test_mmcv_without_operators_never_comes_from_a_cache(tool):
     line = tool['remedy'](ImportError('undefined symbol: x'))
-    for option in ('--no-cache-dir', '--force-reinstall', '--no-deps'):
+    for option in ('--no-cache-dir', '--no-binary', '--force-reinstall', '--no-deps'):
         assert option in line
 
 
