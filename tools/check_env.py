@@ -25,9 +25,10 @@ LIBRARIES = {library.module: library for library in VERSION['LIBRARIES']}
 OPENCV = VERSION['Library']('cv2', ('opencv-python', 'opencv-python-headless'), '0', '0', '0')
 OPTIONAL = {'mmseg': 'segmentation', 'mmdet': 'detection'}
 
-# --no-cache-dir: pip may hold a wheel that it built where torch was to be seen.
+# From source: pip's cache, or a folder of wheels, may hold one with operators for another torch.
 PURE_MMCV = (
-    f'{VERSION["how_to_install"](LIBRARIES["mmcv"])} --force-reinstall --no-deps --no-cache-dir'
+    f'{VERSION["how_to_install"](LIBRARIES["mmcv"])} --force-reinstall --no-deps --no-cache-dir '
+    f'--no-binary {LIBRARIES["mmcv"].distributions[0]}'
 )
 REINSTALL_TORCH = 'pip install --force-reinstall torch torchvision'
 HEADLESS_OPENCV = (
