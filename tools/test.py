@@ -19,16 +19,15 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import adpe_mm  # noqa: F401  checks the installed versions first
-from adpe_mm.engine.hooks.checkpoint_fit import file_hash
-from adpe_mm.utils.checkpoint import read_checkpoint
-from adpe_mm.utils.launch import (
+from adpe_mm.checkpoints import file_hash, read_checkpoint
+from adpe_mm.evaluation.results import describe_test
+from adpe_mm.launch import (
     add_config_arguments,
     init_processes,
     load_config,
     one_sentence_errors,
     without_pinned_memory,
 )
-from adpe_mm.utils.results import describe_test
 
 
 def parse_args() -> argparse.Namespace:

@@ -5,7 +5,6 @@ from .hooks import (
     DeferredRuntimeInfoHook,
     Float32Hook,
     IterationSeedHook,
-    ReconstructionHook,
     SafeCheckpointHook,
     UnreadablePicturesHook,
 )
@@ -26,7 +25,6 @@ __all__ = [
     'IterationSeedHook',
     'LayerDecayOptimWrapperConstructor',
     'LinearLR',
-    'ReconstructionHook',
     'SafeCheckpointHook',
     'UnreadablePicturesHook',
 ]

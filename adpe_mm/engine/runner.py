@@ -8,10 +8,9 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from adpe_mm.engine.hooks.checkpoint_fit import unwrap
+from adpe_mm.checkpoints import find_weights, read_checkpoint, unwrap
 from adpe_mm.engine.hooks.compile import CompileHook
 from adpe_mm.registry import RUNNERS
-from adpe_mm.utils.checkpoint import find_weights, read_checkpoint
 
 
 @RUNNERS.register_module()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from adpe_mm.engine.checkpoint import AtomicLocalBackend, check_resumable
-from adpe_mm.engine.hooks import reconstruction
+from adpe_mm.checkpoints import AtomicLocalBackend, check_resumable
+from adpe_mm.evaluation import reconstruction
 from tests.test_engine.toy import ADPE, Stopped, assert_same, draw, final_state, make_runner, stop
 
 ROOT = Path(__file__).parents[2]

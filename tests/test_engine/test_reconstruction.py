@@ -5,15 +5,15 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from adpe_mm.engine import ReconstructionHook
-from adpe_mm.models.selfsup.mae_plus import patchify
-from adpe_mm.utils.visualize import (
+from adpe_mm.evaluation import ReconstructionHook
+from adpe_mm.evaluation.drawing import (
     GREY,
     plot_adversary,
     reconstruction_rows,
     reconstruction_sheet,
     to_pixels,
 )
+from adpe_mm.models.selfsup.mae_plus import patchify
 from tests.helpers import VARIANTS, tiny_model
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from adpe_mm.utils.benchmark import alternate, ratio
+from adpe_mm.evaluation.timing import alternate, ratio
 
 TOOLS = Path(__file__).parents[2] / 'tools' / 'analysis_tools'
 sys.path.insert(0, str(TOOLS))

@@ -38,13 +38,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from adpe_mm.engine import LayerDecayOptimWrapperConstructor
 from adpe_mm.engine.hooks.compile import compile_blocks
+from adpe_mm.evaluation.results import device_name, versions
+from adpe_mm.evaluation.timing import alternate, matmul_peak, medians, ratio, synchronize
+from adpe_mm.launch import keep_freed_memory, one_sentence_errors
 from adpe_mm.models import AdPEViT
 from adpe_mm.models.layers import attention as attention_module
 from adpe_mm.models.layers.attention import Attention
 from adpe_mm.registry import MODELS
-from adpe_mm.utils.benchmark import alternate, matmul_peak, medians, ratio, synchronize
-from adpe_mm.utils.launch import keep_freed_memory, one_sentence_errors
-from adpe_mm.utils.results import device_name, versions
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 VARIANTS = {

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision import transforms as T
 
 from adpe_mm.datasets import EpochSampler, Pictures, SampleKey, collate_crops, start_worker
-from adpe_mm.utils.benchmark import alternate, medians, ratio
+from adpe_mm.evaluation.timing import alternate, medians, ratio
 
 BATCHES = 5  # of each worker
 

@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from mmengine.runner import load_state_dict
 from torch import Tensor, nn
 
+from adpe_mm.checkpoints import convert, infer_config, our_name
 from adpe_mm.engine import LayerDecayOptimWrapperConstructor
 from adpe_mm.models import AdPEViT
 from adpe_mm.models.layers import Attention
 from adpe_mm.registry import MODELS
-from adpe_mm.utils.official import convert, infer_config, new_name
 
 TOLERANCE = dict(mask=0.0, loss=1e-5, activation=1e-5, gradient=1e-4, trajectory=1e-4)
 # A recorded gradient smaller than this everywhere is rounding noise; ours must then be as small.
@@ -135,9 +135,9 @@ def check_forward_backward(recording: Recording) -> None:
     loss.backward()
     ours = dict(model.named_parameters())
     for name, gradient in recording.group('grad/').items():
-        param = ours[new_name(name)]
+        param = ours[our_name(name)]
         if param.grad is None:
-            raise ValueError(f'{recording.path}: no gradient reaches {new_name(name)}')
+            raise ValueError(f'{recording.path}: no gradient reaches {our_name(name)}')
         recording.compare(f'grad {name}', param.grad, gradient, 'gradient')
 
 
@@ -164,7 +164,7 @@ def check_trajectory(recording: Recording, norm: str) -> None:
         return  # the official gradients are rounding noise, and so is where they lead
     ours = dict(model.named_parameters())
     for name, value in recording.group(f'traj/{norm}/param/').items():
-        recording.compare(f'{norm}: {name}', ours[new_name(name)], value, 'trajectory')
+        recording.compare(f'{norm}: {name}', ours[our_name(name)], value, 'trajectory')
 
 
 @torch.no_grad()

@@ -23,9 +23,9 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch.utils.flop_counter import FlopCounterMode
 
+from adpe_mm.launch import one_sentence_errors
 from adpe_mm.models.layers import attention
 from adpe_mm.registry import MODELS
-from adpe_mm.utils.launch import one_sentence_errors
 
 IMAGES = {'ImageNet': 1281167, 'Pictures': 1281167, 'ADE20KDataset': 20210, 'CocoDataset': 117266}
 BYTES_A_PARAMETER = 16  # float32: weight, gradient, two moments of AdamW

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from adpe_mm.utils.launch import one_sentence_errors
+from adpe_mm.launch import one_sentence_errors
 
 
 def read_scalars(work_dir: str | Path) -> dict[str, np.ndarray]:

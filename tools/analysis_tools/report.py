@@ -20,7 +20,7 @@ from PIL import Image
 from plot_curves import plot, read_scalars
 from transfer_table import grid, load_paper, read_results, tables
 
-from adpe_mm.utils.launch import one_sentence_errors
+from adpe_mm.launch import one_sentence_errors
 
 # Scalars that are shown where a run logged them.
 CURVES = ('loss', 'accuracy/top1', 'mIoU', 'coco/bbox_mAP', 'coco/segm_mAP', 'adversary/size')

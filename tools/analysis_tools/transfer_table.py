@@ -23,7 +23,7 @@ from pathlib import Path
 import yaml
 from matplotlib.figure import Figure
 
-from adpe_mm.utils.launch import one_sentence_errors
+from adpe_mm.launch import one_sentence_errors
 
 PAPER = Path(__file__).with_name('paper_results.yml')
 FORMAT = 'adpe_mm.test/1'

@@ -26,8 +26,8 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from adpe_mm.utils.checkpoint import describe_pretraining, load_weights
-from adpe_mm.utils.launch import one_sentence_errors
+from adpe_mm.checkpoints import describe_pretraining, load_weights
+from adpe_mm.launch import one_sentence_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / 'tools'

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from adpe_mm.utils.launch import one_sentence_errors
+from adpe_mm.launch import one_sentence_errors
 
 CLASSES = (
     't-shirt', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'boot'

@@ -23,11 +23,11 @@ from mmengine.registry import DATASETS, VISUALIZERS, init_default_scope
 from mmengine.structures import BaseDataElement, PixelData
 from PIL import Image
 
+from adpe_mm.checkpoints import check_fits, find_weights, read_checkpoint
 from adpe_mm.datasets.pictures import EXTENSIONS
+from adpe_mm.launch import one_sentence_errors
 from adpe_mm.models import AdPEViT
 from adpe_mm.registry import MODELS, TRANSFORMS
-from adpe_mm.utils.checkpoint import check_fits, find_weights, read_checkpoint
-from adpe_mm.utils.launch import one_sentence_errors
 
 SMALL = 256  # A picture with a longer side of less is enlarged, or labels would cover it.
 

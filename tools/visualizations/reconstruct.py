@@ -18,13 +18,13 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from PIL import Image, ImageOps
 
+from adpe_mm.checkpoints import check_fits, load_weights
 from adpe_mm.datasets import LoadPicture, Pictures, UnreadablePicture
 from adpe_mm.datasets.pictures import EXTENSIONS
+from adpe_mm.evaluation.drawing import plot_adversary, reconstruction_rows, reconstruction_sheet
+from adpe_mm.launch import one_sentence_errors
 from adpe_mm.models import MAEPlus
 from adpe_mm.registry import MODELS
-from adpe_mm.utils.checkpoint import check_fits, load_weights
-from adpe_mm.utils.launch import one_sentence_errors
-from adpe_mm.utils.visualize import plot_adversary, reconstruction_rows, reconstruction_sheet
 
 PER_SHEET = 8
 

@@ -3,12 +3,13 @@
 import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch.distributed.fsdp import FullyShardedDataParallel
 
+from adpe_mm.checkpoints import unwrap
 from adpe_mm.registry import HOOKS
-from adpe_mm.utils.visualize import plot_adversary, reconstruction_rows, reconstruction_sheet
+
+from .drawing import plot_adversary, reconstruction_rows, reconstruction_sheet
 
 
 @HOOKS.register_module()
@@ -48,7 +49,7 @@ class ReconstructionHook(Hook):
             return
         if isinstance(runner.model, FullyShardedDataParallel):
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         few = {name: values[: self.num_images] for name, values in self.crops.items()}
         preprocessor = model.data_preprocessor
         inputs = preprocessor(few)['inputs'][: self.num_images]

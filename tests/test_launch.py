@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import os
 from itertools import count
 from torch.utils.data import DataLoader, IterableDataset
-from adpe_mm.utils.launch import init_processes, one_sentence_errors
+from adpe_mm.launch import init_processes, one_sentence_errors
 
 class Endless(IterableDataset):
     def __iter__(self):
@@ -30,7 +30,7 @@ with one_sentence_errors('test'):
 
 STEPS = """
 import resource, sys, torch
-from adpe_mm.utils.launch import keep_freed_memory
+from adpe_mm.launch import keep_freed_memory
 
 if sys.argv[1] == 'keep':
     keep_freed_memory()
