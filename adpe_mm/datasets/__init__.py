@@ -1,4 +1,4 @@
-from .pictures import Pictures, UnreadablePicture, collate_crops, start_worker
+from .images import Pictures, UnreadablePicture, collate_crops, start_worker
 from .samplers import EpochSampler, SampleKey
 from .transforms import LoadPicture, MultiCrop, PackCrops
 

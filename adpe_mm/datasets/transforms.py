@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adpe_mm.registry import TRANSFORMS
 
-from .pictures import UnreadablePicture
+from .images import UnreadablePicture
 
 REDUCTIONS = 8, 4, 2, 1  # libjpeg decodes at 1/k of the size by computing fewer points a block
 Box = tuple[int, int, int, int]

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from adpe_mm.datasets.pictures import EXTENSIONS
+from adpe_mm.datasets.images import EXTENSIONS
 from adpe_mm.datasets.transforms import to_rgb
 
 

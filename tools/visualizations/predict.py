@@ -24,7 +24,7 @@ from mmengine.structures import BaseDataElement, PixelData
 from PIL import Image
 
 from adpe_mm.checkpoints import check_fits, find_weights, read_checkpoint
-from adpe_mm.datasets.pictures import EXTENSIONS
+from adpe_mm.datasets.images import EXTENSIONS
 from adpe_mm.launch import one_sentence_errors
 from adpe_mm.models import AdPEViT
 from adpe_mm.registry import MODELS, TRANSFORMS

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 
 from adpe_mm.checkpoints import check_fits, load_weights
 from adpe_mm.datasets import LoadPicture, Pictures, UnreadablePicture
-from adpe_mm.datasets.pictures import EXTENSIONS
+from adpe_mm.datasets.images import EXTENSIONS
 from adpe_mm.evaluation.drawing import plot_adversary, reconstruction_rows, reconstruction_sheet
 from adpe_mm.launch import one_sentence_errors
 from adpe_mm.models import MAEPlus

@@ -14,12 +14,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from tools.dataset_converters import make_mini as tool
-from tools.dataset_converters.make_mini import Options, class_names, draw, make_mini
+from adpe_mm.datasets.mini_scenes import (
+    Options,
+    class_names,
+    draw,
+    geometry,
+    layouts,
+    make_mini,
+    writing,
+)
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation')  # pycocotools'
 
-TOOL = Path(tool.__file__)
+TOOL = Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'make_mini.py'
 SMALL = Options(train=26, val=9, unlabelled=3, size=96, seed=5)
 SPLITS = [('train', 'training', 26), ('val', 'validation', 9)]
 
@@ -38,7 +45,7 @@ def files(root):
 @given(hnp.arrays(bool, st.tuples(st.integers(1, 7), st.integers(1, 7))))
 def test_run_lengths_are_those_of_pycocotools(mask):
     coco = pytest.importorskip('pycocotools.mask')
-    runs = tool.run_lengths(mask)
+    runs = layouts.run_lengths(mask)
     encoded = coco.frPyObjects(runs, *mask.shape)
     assert np.array_equal(coco.decode(encoded), mask)
     assert encoded == coco.encode(np.asfortranarray(mask, np.uint8))
@@ -48,8 +55,8 @@ def test_arrangements_differ_when_turned_or_mirrored():
     """And all are connected, of five parts a unit apart."""
     turns = [np.array([[c, -s], [s, c]]) for c, s in [(1, 0), (0, 1), (-1, 0), (0, -1)]]
     forms = []
-    for name in tool.ARRANGEMENTS:
-        points = tool.sites(name)
+    for name in geometry.ARRANGEMENTS:
+        points = geometry.sites(name)
         assert points.shape == (5, 2)
         assert np.allclose(points.mean(0), 0)
         between = np.linalg.norm(points[:, None] - points, axis=-1)
@@ -68,7 +75,7 @@ def test_profiles_are_distances(kind):
     """The gradient is a unit vector, and that of the distance; areas are those of geometry."""
     step = 0.02
     y, x = np.mgrid[-6:6:step, -6:6:step] + step / 2
-    distance, gx, gy, edge = tool.part_profile(kind, x, y, 4.0)
+    distance, gx, gy, edge = geometry.part_profile(kind, x, y, 4.0)
     rows, cols = np.gradient(distance, step)
     # A few pixels lie on a ridge, where the gradient jumps.
     assert np.mean(np.hypot(rows - gy, cols - gx) > 1e-2) < 0.02
@@ -138,8 +145,8 @@ def test_masks_have_holes_and_occlusions(mini):
             mask = (seen == number).astype(np.uint8)
             _, levels = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
             holes += (levels[0, :, 3] >= 0).any()
-        items = tool.compose(np.random.default_rng(index), 0, class_names(8), (96, 96))
-        seen = tool.stack(items, (96, 96))
+        items = geometry.compose(np.random.default_rng(index), 0, class_names(8), (96, 96))
+        seen = geometry.stack(items, (96, 96))
         hidden += any((seen[item.window][item.mask] != i).any() for i, item in enumerate(items, 1))
     assert holes > 20
     assert hidden > 3
@@ -225,7 +232,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise OSError('disk full')
 
-    monkeypatch.setattr(tool, 'write_split', fail)
+    monkeypatch.setattr(writing, 'write_split', fail)
     with pytest.raises(OSError, match='disk full'):
         make_mini(tmp_path / 'mini', Options(train=8, val=8, size=64), workers=1)
     assert list(tmp_path.iterdir()) == []
@@ -235,9 +242,9 @@ def test_no_links_means_copies(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError('no links here')
 
-    monkeypatch.setattr(tool.os, 'link', refuse)
+    monkeypatch.setattr(layouts.os, 'link', refuse)
     (tmp_path / 'a').write_bytes(b'picture')
-    tool.link(tmp_path / 'a', tmp_path / 'b')
+    layouts.link(tmp_path / 'a', tmp_path / 'b')
     assert (tmp_path / 'b').read_bytes() == b'picture'
     assert not (tmp_path / 'b').samefile(tmp_path / 'a')
 
@@ -249,7 +256,7 @@ def test_photographs_as_backgrounds(tmp_path, capsys):
     green[..., 1] = 200
     Image.fromarray(green).save(tmp_path / 'photos' / 'nested' / 'green.png')
     (tmp_path / 'photos' / 'broken.jpg').write_bytes(b'no picture')
-    photos = tool.find_photos(str(tmp_path / 'photos'))
+    photos = writing.find_photos(str(tmp_path / 'photos'))
     assert [Path(path).name for path in photos] == ['green.png']
     assert 'broken.jpg' in capsys.readouterr().out
     behind = 0
@@ -260,11 +267,11 @@ def test_photographs_as_backgrounds(tmp_path, capsys):
     assert 10 < behind < 30
 
     options = Options(train=8, val=8, size=64, photos=str(tmp_path / 'photos'))
-    with_photos = tool.fingerprint(options, photos)
-    assert with_photos != tool.fingerprint(options, [])
+    with_photos = writing.fingerprint(options, photos)
+    assert with_photos != writing.fingerprint(options, [])
     (tmp_path / 'photos').rename(tmp_path / 'moved')
     moved = dataclasses.replace(options, photos=str(tmp_path / 'moved'))
-    assert tool.fingerprint(moved, tool.find_photos(moved.photos)) == with_photos
+    assert writing.fingerprint(moved, writing.find_photos(moved.photos)) == with_photos
 
 
 @pytest.mark.parametrize('others, most', [(0, 1), (1, 2), (3, 4)])
