@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tools.dataset_converters import tile_photos as tool
-from tools.dataset_converters.tile_photos import tile_photos, tile_starts
+from adpe_mm.datasets.tiles import tile_photos, tile_starts
 
-TOOL = Path(tool.__file__)
+TOOL = Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'tile_photos.py'
 
 
 def noise(height, width, seed=0):
