@@ -1,13 +1,22 @@
-"""Pictures of reconstructions and of the adversary while pretraining runs."""
+"""Reconstructions, and what the adversary does: while pretraining runs, and of a checkpoint."""
 
+from pathlib import Path
+
+import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from PIL import Image, ImageOps
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from adpe_mm.checkpoints import unwrap
-from adpe_mm.registry import HOOKS
+from adpe_mm.checkpoints import check_fits, load_weights, unwrap
+from adpe_mm.datasets import LoadPicture, Pictures, UnreadablePicture
+from adpe_mm.datasets.images import EXTENSIONS
+from adpe_mm.models import MAEPlus
+from adpe_mm.registry import HOOKS, MODELS
 
 from .drawing import plot_adversary, reconstruction_rows, reconstruction_sheet
 
@@ -65,3 +74,53 @@ class ReconstructionHook(Hook):
         if model.adversary is not None:
             picture = plot_adversary(model.adversary, grid)
             runner.visualizer.add_image('adversary', picture, step=epoch)
+
+
+def load_model(cfg: Config, checkpoint: str) -> MAEPlus:
+    """The pretraining network of a config with the weights of a checkpoint.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If it is of another network, or the config is of no pretraining.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    model = MODELS.build(cfg.model)
+    if not isinstance(model, MAEPlus):
+        raise ValueError('the config is of no pretraining: it must have model.type adpe_mm.MAEPlus')
+    weights = load_weights(checkpoint)
+    check_fits(model, weights)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def find_images(names: list[str], limit: int) -> list[str]:
+    """Files of a list of files and folders, spread evenly over them if they are too many."""
+    paths = []
+    for name in names:
+        if Path(name).is_dir():
+            found = Pictures(data_root=name)
+            paths += [found.get_data_info(i)['img_path'] for i in range(len(found))]
+        elif Path(name).is_file():
+            paths.append(name)
+        else:
+            raise FileNotFoundError(
+                f"there is no picture or folder '{name}' ({', '.join(EXTENSIONS)})"
+            )
+    chosen = np.linspace(0, len(paths) - 1, min(limit, len(paths))).round().astype(int)
+    return [paths[i] for i in chosen]
+
+
+def open_images(paths: list[str], size: tuple[int, int]) -> torch.Tensor:
+    """(B, 1, 3, h, w) uint8 of the central parts; names on stdout what cannot be read."""
+    pictures = []
+    for path in paths:
+        try:
+            image = LoadPicture()(dict(img_path=path))['img']
+        except UnreadablePicture as error:
+            print(f'skipped {path}: {error}')
+            continue
+        fitted = ImageOps.fit(image, size[::-1], Image.Resampling.BICUBIC)
+        pictures.append(torch.from_numpy(np.array(fitted)).permute(2, 0, 1).unsqueeze(0))
+    if not pictures:
+        raise ValueError('none of the pictures can be read')
+    return torch.stack(pictures)

@@ -10,11 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from adpe_mm.evaluation.input_speed import make_pictures
 from adpe_mm.evaluation.timing import alternate, ratio
 
 TOOLS = Path(__file__).parents[2] / 'tools' / 'analysis_tools'
-sys.path.insert(0, str(TOOLS))
-from benchmark_input import make_pictures  # noqa: E402
 
 
 def run(*arguments):

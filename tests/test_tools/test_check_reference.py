@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from adpe_mm.evaluation.recordings import check_recording
 from tests.helpers import VARIANTS, tiny_model
-from tools.analysis_tools.check_reference import check
 
 DATA = Path(__file__).parents[1] / 'data' / 'reference'
 TOOL = Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'check_reference.py'
@@ -15,7 +15,7 @@ TOOL = Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'check_reference
 
 @pytest.mark.parametrize('path', sorted(DATA.glob('*.npz')), ids=lambda path: path.stem)
 def test_equals_the_official_code(path):
-    lines = check(path).lines
+    lines = check_recording(path).lines
     assert len(lines) >= (2 if 'finetune' in path.stem else 50)
     bad = [(quantity, error) for quantity, error, tolerance in lines if not error <= tolerance]
     assert bad == []
@@ -83,7 +83,7 @@ def test_sizes_are_read_off_the_arrays(tmp_path, position, mode):
     recorded = dict(images=images, noise=noise, mask=masked.float(), latent=latent, pred=pred)
     arrays |= {key: value.detach().numpy() for key, value in recorded.items()}
     np.savez(tmp_path / 'other.npz', **arrays, loss=loss.item())
-    lines = check(tmp_path / 'other.npz').lines
+    lines = check_recording(tmp_path / 'other.npz').lines
     assert {line[0] for line in lines} == {'mask', 'latent', 'pred', 'loss'}
     assert all(error <= tolerance for _, error, tolerance in lines)
 

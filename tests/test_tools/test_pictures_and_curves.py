@@ -11,8 +11,8 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+from adpe_mm.evaluation.curves import plot_curves, read_scalars
 from tests.helpers import tiny_config, tiny_model
-from tools.analysis_tools.plot_curves import plot, read_scalars
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 
@@ -100,6 +100,6 @@ def test_curves_merge_the_logs_of_a_resumed_run(tmp_path):
 
 def test_a_single_value_can_be_seen():
     scalars = dict(loss=np.array([[10, 3.0], [20, 2.0]]), accuracy=np.array([[20, 71.0]]))
-    loss, accuracy = plot(dict(run=scalars), ['loss', 'accuracy']).axes
+    loss, accuracy = plot_curves(dict(run=scalars), ['loss', 'accuracy']).axes
     assert loss.lines[0].get_marker() == 'None' and loss.lines[0].get_linestyle() == '-'
     assert accuracy.lines[0].get_marker() == 'o'

@@ -6,7 +6,7 @@ from mmengine.structures import InstanceData, PixelData
 from mmseg.structures import SegDataSample
 from torchvision.ops import masks_to_boxes
 
-from tools.visualizations.predict import enlarge
+from adpe_mm.evaluation.predictions import enlarge
 
 
 def test_enlarged_masks_are_those_of_every_pixel():

@@ -1,7 +1,6 @@
 """tools/benchmarks/transfer.py plans the right runs, in order, and continues where it was."""
 
 import gzip
-import importlib.util
 import subprocess
 import sys
 from argparse import Namespace
@@ -12,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from adpe_mm.evaluation import transfer
 from tests.helpers import tiny_model
 
 ROOT = Path(__file__).parents[2]
@@ -21,16 +21,6 @@ CONFIGS = dict(
     seg='configs/seg/upernet_adpe-vit-ti_mini.py',
     det='configs/det/mask-rcnn_adpe-vit-ti_mini.py',
 )
-
-
-@pytest.fixture(scope='module')
-def transfer():
-    path = ROOT / 'tools' / 'benchmarks' / 'transfer.py'
-    spec = importlib.util.spec_from_file_location('transfer', path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules['transfer'] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -47,7 +37,7 @@ def arguments(tmp_path, monkeypatch):
     return make
 
 
-def test_each_run_comes_after_what_it_needs(transfer, arguments):
+def test_each_run_comes_after_what_it_needs(arguments):
     args = arguments(MINI, 'scratch', seeds=[3, 4], pretrain_options=['train_cfg.max_epochs=2'])
     runs = list(transfer.plan(args))
     names = [run.name for run in runs]
@@ -69,7 +59,7 @@ def test_each_run_comes_after_what_it_needs(transfer, arguments):
     assert tested['scratch/det_seed4/test'] == 'iter_400.pth'
 
 
-def test_pretraining_may_be_repeated_for_each_seed(transfer, arguments):
+def test_pretraining_may_be_repeated_for_each_seed(arguments):
     args = arguments(MINI, seeds=[0, 1], repeat_pretraining=True, seg='none', det='none')
     runs = list(transfer.plan(args))
     assert [run.name.split('/')[1] for run in runs if not run.checkpoint] == [
@@ -86,9 +76,7 @@ def test_pretraining_may_be_repeated_for_each_seed(transfer, arguments):
         ('rpe', None, ['position=rpe', 'rpe_lookup=bucket']),
     ],
 )
-def test_a_checkpoint_says_what_the_backbone_is(
-    transfer, arguments, tmp_path, position, mode, options
-):
+def test_a_checkpoint_says_what_the_backbone_is(arguments, tmp_path, position, mode, options):
     path = tmp_path / 'a.pth'
     torch.save(dict(state_dict=tiny_model(position, mode).state_dict()), path)
     run, *_ = transfer.plan(arguments(f'mine={path}'))
@@ -97,43 +85,44 @@ def test_a_checkpoint_says_what_the_backbone_is(
     assert ('rpe_lookup' in ' '.join(run.options)) == (position == 'rpe')
 
 
-def test_what_is_complete_is_left_alone(transfer, arguments, monkeypatch, tmp_path, capsys):
-    args = arguments('scratch', det='none', gpus=2, slurm=None)
+def test_what_is_complete_is_left_alone(arguments, monkeypatch, tmp_path, capsys):
+    runs = list(transfer.plan(arguments('scratch', det='none')))
     done = []
 
-    def run_or_fail(run, processes):
+    def run_or_fail(run, tools, processes):
         if len(done) == 3:
             raise KeyboardInterrupt
         done.append(run.name)
         run.work_dir.mkdir(parents=True, exist_ok=True)
         run.mark.touch()
 
-    monkeypatch.setattr(transfer, 'parse_args', lambda: args)
     monkeypatch.setattr(transfer, 'execute', run_or_fail)
-    monkeypatch.setattr(transfer, 'predict', lambda run: None)
-    monkeypatch.setattr(transfer.subprocess, 'run', lambda *args, **kwargs: None)
     with pytest.raises(KeyboardInterrupt):
-        transfer.main()
+        transfer.execute_all(runs, ROOT / 'tools', 2)
     assert done == ['scratch/cls_seed0', 'scratch/cls_seed0/test', 'scratch/seg_seed0']
     done.clear()
-    transfer.main()
+    transfer.execute_all(runs, ROOT / 'tools', 2)
     assert done == ['scratch/seg_seed0/test']
     assert '4 runs, 3 of them complete' in capsys.readouterr().out
 
 
-def test_a_run_that_fails_shows_its_log(transfer, arguments, tmp_path, monkeypatch):
+def test_a_run_that_fails_shows_its_log(arguments, tmp_path, monkeypatch):
     run = transfer.Run('a/cls', 'none.py', tmp_path / 'a', ())
     monkeypatch.setattr(
         transfer.Run,
         'local_command',
-        lambda self, n: [sys.executable, '-c', 'print("the reason"); raise SystemExit(3)'],
+        lambda self, tools, processes: [
+            sys.executable,
+            '-c',
+            'print("the reason"); raise SystemExit(3)',
+        ],
     )
     with pytest.raises(RuntimeError, match='a/cls failed(.|\n)*the reason'):
-        transfer.execute(run, 1)
+        transfer.execute(run, ROOT / 'tools', 1)
     assert not run.mark.exists()
 
 
-def test_mistakes(transfer, arguments):
+def test_mistakes(arguments):
     with pytest.raises(ValueError, match='a name of its own'):
         list(transfer.plan(arguments('a=x.pth', 'a=y.pth')))
     with pytest.raises(FileNotFoundError, match='no config'):

@@ -2,7 +2,6 @@
 
 import base64
 import csv
-import importlib.util
 import io
 import json
 import re
@@ -14,9 +13,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from adpe_mm.evaluation.tables import load_paper, read_results, tables, to_csv, to_markdown
+
 TOOLS = Path(__file__).parents[2] / 'tools' / 'analysis_tools'
-sys.path.insert(0, str(TOOLS))
-from transfer_table import load_paper, read_results, tables, to_csv, to_markdown  # noqa: E402
+PAPER = load_paper(TOOLS / 'paper_results.yml')
 
 ADPE = dict(method='AdPE', variant='RPE coordinate', checkpoint='a.pth', sha256='a')
 SCRATCH = dict(method='scratch', variant=None, checkpoint=None, sha256=None)
@@ -73,7 +73,7 @@ TOP1 = ('cls', '', 'top-1')
 )
 def test_published_figures(row, column, value):
     """Against the paper's and the READMEs' figures, typed here again."""
-    (table,) = tables([], load_paper())
+    (table,) = tables([], PAPER)
     assert cell(table, row, column).published == pytest.approx(value)
     assert cell(table, row, column).source
     assert not cell(table, row, column).measured
@@ -82,7 +82,7 @@ def test_published_figures(row, column, value):
 def test_mean_spread_and_difference(tmp_path):
     for seed, value in enumerate((84.0, 84.6, 85.0)):
         write(tmp_path / str(seed), seed=seed, metrics={'accuracy/top1': value})
-    (table,) = tables(read_results([tmp_path]), load_paper())
+    (table,) = tables(read_results([tmp_path]), PAPER)
     found = cell(table, BEST, TOP1)
     assert found.mean == pytest.approx(84.5333, abs=1e-4)
     assert found.spread == pytest.approx(0.50332, abs=1e-5)  # sqrt((.5333² + .0667² + .4667²) / 2)
@@ -97,7 +97,7 @@ def test_mini_scenes_never_stand_in_a_public_column(tmp_path):
         metrics={'coco/bbox_mAP': 0.123, 'coco/segm_mAP': 0.1},
     )  # fmt: skip
     write(tmp_path / 'c', dataset='ADE20K', task='cls')  # not what ADE20K is for
-    public, ade, mini = tables(read_results([tmp_path]), load_paper())
+    public, ade, mini = tables(read_results([tmp_path]), PAPER)
     assert not any(cell.measured for cell in public.cells.values())
     assert mini.title == 'Measured on mini scenes' and ade.title == 'Measured on ADE20K'
     assert cell(mini, BEST, ('det', 'Mask R-CNN', 'box AP')).mean == pytest.approx(12.3)
@@ -109,7 +109,7 @@ def test_kinds_of_test_stay_apart(tmp_path):
     write(tmp_path / 'a', 'test_a.json', metrics={'accuracy/top1': 1})
     write(tmp_path / 'a', 'test_a_tta.json', metrics={'accuracy/top1': 2}, tta=True)
     write(tmp_path / 'b', protocol='linear probing', metrics={'accuracy/top1': 3})
-    (table,) = tables(read_results([tmp_path]), load_paper())
+    (table,) = tables(read_results([tmp_path]), PAPER)
     found = {row[2]: cell(table, row, TOP1).measured for row in table.rows if row[:2] == BEST[:2]}
     assert found['ViT-B'] == [1] and found['ViT-B, TTA'] == [2]
     assert found['ViT-B, linear probing'] == [3]
@@ -124,7 +124,7 @@ def test_latest_test_of_a_folder_and_one_of_a_checkpoint_count(tmp_path):
 
 def test_csv(tmp_path):
     write(tmp_path / 'a')
-    to_csv(tables(read_results([tmp_path]), load_paper()), tmp_path / 'table.csv')
+    to_csv(tables(read_results([tmp_path]), PAPER), tmp_path / 'table.csv')
     with open(tmp_path / 'table.csv', newline='') as file:
         rows = {tuple(line[k] for k in ('pretraining', 'variant', 'backbone', 'metric')): line
                 for line in csv.DictReader(file)}  # fmt: skip
@@ -195,8 +195,3 @@ def test_report(tmp_path):
     text = ' '.join(page.text)
     assert 'Measured on mini scenes' in text and '<cup>' in text and '12.5' in text
     assert 'not run' in text
-
-
-def test_scripts_import_without_side_effects():
-    for name in ('transfer_table', 'report'):
-        assert importlib.util.find_spec(name).origin == str(TOOLS / f'{name}.py')

@@ -1,4 +1,4 @@
-"""The input pipeline of pretraining against the official one, for benchmark.py.
+"""The input pipeline of pretraining against the official one.
 
 Plain is what the official code does: Pillow, and four times torchvision's RandomResizedCrop, flip,
 ToTensor and Normalize.
@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision import transforms as T
 
 from adpe_mm.datasets import EpochSampler, Pictures, SampleKey, collate_crops, start_worker
-from adpe_mm.evaluation.timing import alternate, medians, ratio
+
+from .timing import alternate, medians, ratio
 
 BATCHES = 5  # of each worker
 
@@ -160,23 +161,3 @@ def benchmark_input(args: argparse.Namespace) -> dict:
         reducing_gap=args.reducing_gap,
         setting=f'{len(paths)} pictures of {kilobytes:.1f} kB, 4 crops of {args.crop} px',
     )
-
-
-def gap(text: str) -> float | None:
-    return None if text == 'none' else float(text)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of ``benchmark.py input``."""
-    parser.add_argument('folder', nargs='?', help='of pictures; by default some are made')
-    parser.add_argument('--pictures', type=int, default=200, help='how many to make')
-    parser.add_argument(
-        '--size', type=int, nargs=2, default=(500, 375), help='width and height of those, in pixels'
-    )
-    parser.add_argument('--kilobytes', type=float, default=57.0, help='of each of those, about')
-    parser.add_argument('--crop', type=int, default=112, help='side of a crop, in pixels')
-    parser.add_argument(
-        '--reducing-gap', type=gap, default=1.5, help="of MultiCrop, or 'none' (default: 1.5)"
-    )
-    parser.add_argument('--batch-size', type=int, default=100, help='pictures a batch')
-    parser.add_argument('--workers', type=int, nargs='+', default=[1, 2], help='also by so many')
