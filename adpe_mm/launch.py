@@ -39,18 +39,27 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
 
+def read_config(path: str | Path, options: dict | None = None) -> Config:
+    """A config file with overrides.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no config '{path}': see configs/")
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict(options or {})
+    return cfg
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """The config of the command line: file, overrides, work dir, launcher.
 
     Raises:
         FileNotFoundError: If there is no such config.
     """
-    if not Path(args.config).is_file():
-        raise FileNotFoundError(f"there is no config '{args.config}': see configs/")
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir:
         cfg.work_dir = args.work_dir

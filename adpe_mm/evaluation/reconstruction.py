@@ -60,20 +60,40 @@ class ReconstructionHook(Hook):
             return
         model = unwrap(runner.model)
         few = {name: values[: self.num_images] for name, values in self.crops.items()}
-        preprocessor = model.data_preprocessor
-        inputs = preprocessor(few)['inputs'][: self.num_images]
-        grid = tuple(side // model.backbone.patch_size for side in inputs.shape[2:])
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.rand(len(inputs), grid[0] * grid[1], generator=generator).to(inputs.device)
+        inputs = model.data_preprocessor(few)['inputs'][: self.num_images]
         model.eval()
-        prediction, masked = model.reconstruct(inputs, noise)
+        rows = reconstruct(model, inputs)
         model.train()
-        rows = reconstruction_rows(inputs, masked, prediction, preprocessor.mean, preprocessor.std)
         epoch = runner.epoch + 1
         runner.visualizer.add_image('reconstruction', reconstruction_sheet(rows), step=epoch)
         if model.adversary is not None:
-            picture = plot_adversary(model.adversary, grid)
+            picture = plot_adversary(model.adversary, grid_of(model, inputs))
             runner.visualizer.add_image('adversary', picture, step=epoch)
+
+
+def grid_of(model: MAEPlus, inputs: torch.Tensor) -> tuple[int, int]:
+    """Rows and columns of the patches of (B, 3, H, W)."""
+    rows, columns = (side // model.backbone.patch_size for side in inputs.shape[2:])
+    return rows, columns
+
+
+def reconstruct(model: MAEPlus, inputs: torch.Tensor, seed: int = 0) -> np.ndarray:
+    """Mask images and predict what is missing.
+
+    Args:
+        model: In evaluation mode.
+        inputs: (B, 3, H, W), normalised.
+        seed: Chooses the masks; no generator but one of its own is used.
+
+    Returns:
+        One row for each image: see `reconstruction_rows`.
+    """
+    rows, columns = grid_of(model, inputs)
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(len(inputs), rows * columns, generator=generator).to(inputs.device)
+    prediction, masked = model.reconstruct(inputs, noise)
+    mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
+    return reconstruction_rows(inputs, masked, prediction, mean, std)
 
 
 def load_model(cfg: Config, checkpoint: str) -> MAEPlus:

@@ -14,6 +14,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from adpe_mm.checkpoints import describe_pretraining, load_weights
+from adpe_mm.launch import read_config
 
 TASKS = ('cls', 'seg', 'det')
 
@@ -82,17 +83,13 @@ def load(path: str, options: list[str]) -> Config:
         FileNotFoundError: If there is no such config.
         ValueError: If an option is not key=value.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no config '{path}': see configs/")
-    cfg = Config.fromfile(path)
     pairs = {}
     for option in options:
         key, equals, value = option.partition('=')
         if not equals:
             raise ValueError(f"an option must be key=value, got '{option}'")
         pairs[key] = int(value) if value.isdigit() else value
-    cfg.merge_from_dict(pairs)
-    return cfg
+    return read_config(path, pairs)
 
 
 def backbone_options(entry: str, args: argparse.Namespace) -> list[str]:

@@ -17,10 +17,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from mmengine.config import Config
-
 from adpe_mm.evaluation.plan import describe_plan, make_plan
-from adpe_mm.launch import one_sentence_errors
+from adpe_mm.launch import one_sentence_errors, read_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,9 +45,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    if not Path(args.config).is_file():
-        raise FileNotFoundError(f"there is no config '{args.config}': see configs/")
-    plan = make_plan(Config.fromfile(args.config), args)
+    plan = make_plan(read_config(args.config), args)
     print(describe_plan(plan, args))
     if args.json:
         args.json.write_text(json.dumps(asdict(plan), indent=2) + '\n', encoding='utf-8')

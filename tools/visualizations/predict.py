@@ -13,11 +13,11 @@ import argparse
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 
 from adpe_mm.evaluation.predictions import Predictor, find_images
-from adpe_mm.launch import one_sentence_errors
+from adpe_mm.launch import one_sentence_errors, read_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,11 +40,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    if not Path(args.config).is_file():
-        raise FileNotFoundError(f"there is no config '{args.config}': see configs/")
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     init_default_scope(cfg.default_scope)
     predictor = Predictor(cfg, args.checkpoint, args.device)
     args.out.mkdir(parents=True, exist_ok=True)

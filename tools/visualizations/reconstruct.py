@@ -12,13 +12,12 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from PIL import Image
 
-from adpe_mm.evaluation.drawing import plot_adversary, reconstruction_rows, reconstruction_sheet
-from adpe_mm.evaluation.reconstruction import find_images, load_model, open_images
-from adpe_mm.launch import one_sentence_errors
+from adpe_mm.evaluation.drawing import plot_adversary, reconstruction_sheet
+from adpe_mm.evaluation.reconstruction import find_images, load_model, open_images, reconstruct
+from adpe_mm.launch import one_sentence_errors, read_config
 
 PER_SHEET = 8
 
@@ -33,22 +32,12 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0, help='chooses the masks')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='overrides')
     args = parser.parse_args()
-    if not Path(args.config).is_file():
-        raise FileNotFoundError(f"there is no config '{args.config}': see configs/")
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
-    model = load_model(cfg, args.checkpoint)
+    model = load_model(read_config(args.config, args.cfg_options), args.checkpoint)
     size = model.backbone.patch_embed.init_input_size
     inputs = model.data_preprocessor(
         dict(inputs=open_images(find_images(args.images, args.num), size))
     )['inputs']
-    grid = model.backbone.grid_size
-    generator = torch.Generator().manual_seed(args.seed)
-    noise = torch.rand(len(inputs), grid[0] * grid[1], generator=generator)
-    prediction, masked = model.reconstruct(inputs, noise)
-    rows = reconstruction_rows(
-        inputs, masked, prediction, model.data_preprocessor.mean, model.data_preprocessor.std
-    )
+    rows = reconstruct(model, inputs, args.seed)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     for i in range(0, len(rows), PER_SHEET):
@@ -56,7 +45,9 @@ def main() -> None:
         Image.fromarray(reconstruction_sheet(rows[i : i + PER_SHEET])).save(path)
         print(f'wrote {path}')
     if model.adversary is not None:
-        Image.fromarray(plot_adversary(model.adversary, grid)).save(out / 'adversary.png')
+        Image.fromarray(plot_adversary(model.adversary, model.backbone.grid_size)).save(
+            out / 'adversary.png'
+        )
         print(f'wrote {out / "adversary.png"}')
 
 
