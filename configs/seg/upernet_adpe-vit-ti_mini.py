@@ -62,7 +62,7 @@ train_dataloader = dict(
             ],
         ),
         reduce_zero_label=True,
-        data_root='data/mini/ade',
+        data_root='{{$MINI_DATA:data/mini}}/ade',
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=[
             dict(type='LoadImageFromFile'),
@@ -105,7 +105,7 @@ val_dataloader = dict(
             ],
         ),
         reduce_zero_label=True,
-        data_root='data/mini/ade',
+        data_root='{{$MINI_DATA:data/mini}}/ade',
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         pipeline=[
             dict(type='LoadImageFromFile'),
