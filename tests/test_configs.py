@@ -105,7 +105,7 @@ def build_parts(cfg):
             TRANSFORMS.build(transform)
         dataset = dict(loader.dataset)
         dataset.pop('pipeline')
-        if dataset['type'] not in ('adpe_mm.Pictures', 'ImageNet', 'CustomDataset'):
+        if dataset['type'] not in ('adpe_mm.Images', 'ImageNet', 'CustomDataset'):
             DATASETS.build(dict(dataset, lazy_init=True))
     for evaluator in ('val_evaluator', 'test_evaluator'):
         if cfg.get(evaluator) and cfg[evaluator].type != 'CocoMetric':  # reads its file
@@ -252,7 +252,7 @@ def test_published_sizes_and_shapes(ape):
 
 @pytest.mark.parametrize(
     'name, millions',
-    # Encoder, decoder and mask token of MAE at patch 16 and crop 112; iRPE adds 50 x 64 a block.
+    # Encoder, decoder and mask token of MAE at patch 16 and crop 112; iRPE adds 50 x 64 per block.
     [('maeplus_vit-b_ape_400e', 111.7), ('adpe_vit-b_1600e', 111.7)],
 )
 def test_published_network_sizes(name, millions):

@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
         help='keep the predictions: a .pkl file, or for segmentation a folder of PNG files',
     )
     parser.add_argument('--show', action='store_true', help='show predictions in a window')
-    parser.add_argument('--show-dir', help='folder to save pictures with predictions to')
+    parser.add_argument('--show-dir', help='folder to save images with predictions to')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds a window stays')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     return parser.parse_args()

@@ -29,7 +29,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def read_split(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (n, 28, 28) and labels (n,) of 'train' or 't10k'."""
+    """Images (n, 28, 28) and labels (n,) of 'train' or 't10k'."""
     return (
         read_idx(folder / f'{split}-images-idx3-ubyte.gz'),
         read_idx(folder / f'{split}-labels-idx1-ubyte.gz'),
@@ -37,11 +37,11 @@ def read_split(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_folders(source: Path, out: Path, labelled: int) -> dict[str, int]:
-    """Write ``unlabelled``, ``train`` and ``val``. Returns the number of pictures in each part.
+    """Write ``unlabelled``, ``train`` and ``val``. Returns the number of images in each part.
 
     Raises:
         FileExistsError: If `out` exists.
-        ValueError: If a class has fewer pictures than asked for.
+        ValueError: If a class has fewer images than asked for.
     """
     if out.exists():
         raise FileExistsError(f"'{out}' exists: remove it, or choose another folder")
@@ -49,7 +49,7 @@ def write_folders(source: Path, out: Path, labelled: int) -> dict[str, int]:
     test_images, test_labels = read_split(source, 't10k')
     parts = dict(unlabelled=0, train=0, val=0)
     if labelled > min(np.bincount(labels)):
-        raise ValueError(f'a class has {min(np.bincount(labels))} pictures, fewer than {labelled}')
+        raise ValueError(f'a class has {min(np.bincount(labels))} images, fewer than {labelled}')
 
     def save(image: np.ndarray, folder: Path, number: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Pictures from a folder or a list, without labels."""
+"""Images from a folder or a list, without labels."""
 
 import gc
 import logging
@@ -21,33 +21,33 @@ from adpe_mm.registry import DATASETS
 from .samplers import SampleKey
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
-TRIES = 100  # pictures in place of an unreadable one, before giving up
+TRIES = 100  # images in place of an unreadable one, before giving up
 
 
-class UnreadablePicture(Exception):
-    """A file that is no picture, or a broken one."""
+class UnreadableImage(Exception):
+    """A file that is no image, or a broken one."""
 
 
 @DATASETS.register_module()
-class Pictures(BaseDataset):
-    """All pictures below a folder, or those of a list.
+class Images(BaseDataset):
+    """All images below a folder, or those of a list.
 
     Classes of ImageNet's folders, a flat folder and nested ones are alike: labels are not used.
     Links are followed; hidden files and folders (a name that begins with a dot) are left out.
     Paths are kept in one buffer of bytes (by mmengine's `BaseDataset`), which worker processes
-    share, so that their memory does not grow with the number of pictures.
+    share, so that their memory does not grow with the number of images.
 
     Args:
         data_root: The folder.
-        ann_file: Text file with a path a line, relative to `data_root` (with `data_prefix`);
+        ann_file: Text file with a path per line, relative to `data_root` (with `data_prefix`);
             anything after a tab, or a label after the last space, is ignored. Empty takes all
-            pictures below the folder, in the order of their names.
+            images below the folder, in the order of their names.
         data_prefix: ``dict(img_path=...)``, a part of the folder such as 'train'.
-        pipeline: Transforms, the first of which opens the picture.
-        **kwargs: As of mmengine's `BaseDataset`.
+        pipeline: Transforms, the first of which opens the image.
+        **kwargs: See mmengine's `BaseDataset`.
 
     Raises:
-        FileNotFoundError: If there is no such folder or list, or no picture in it.
+        FileNotFoundError: If there is no such folder or list, or no image in it.
     """
 
     METAINFO = dict()
@@ -69,19 +69,19 @@ class Pictures(BaseDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        """Find the pictures; BaseDataset calls it."""
+        """Find the images; BaseDataset calls it."""
         folder = Path(self.data_prefix['img_path'] or '.')
         if not folder.is_dir():
             raise FileNotFoundError(
                 f"there is no folder '{folder}': set "
-                'train_dataloader.dataset.data_root (and data_prefix.img_path) to your pictures'
+                'train_dataloader.dataset.data_root (and data_prefix.img_path) to your images'
             )
         paths = self._listed(folder) if self.ann_file else sorted(_walk(folder))
         if not paths:
             raise FileNotFoundError(
-                f'there is no picture ({", ".join(EXTENSIONS)}) in '
+                f'there is no image ({", ".join(EXTENSIONS)}) in '
                 f"'{self.ann_file or folder}': set train_dataloader.dataset.data_root to a folder "
-                'with pictures'
+                'with images'
             )
         return [dict(img_path=path) for path in paths]
 
@@ -93,7 +93,7 @@ class Pictures(BaseDataset):
         paths = []
         for line in Path(self.ann_file).read_text(encoding='utf-8').splitlines():
             path = line.split('\t')[0].strip()
-            # 'n01440764/x.JPEG 0' has a label; 'my picture.jpg' has a space in its name.
+            # 'n01440764/x.JPEG 0' has a label; 'my image.jpg' has a space in its name.
             if ' ' in path and not path.lower().endswith(EXTENSIONS):
                 path = path.rpartition(' ')[0].strip()
             if path:
@@ -103,7 +103,7 @@ class Pictures(BaseDataset):
     def __getitem__(self, key: SampleKey | int) -> dict:
         """One sample.
 
-        A picture that cannot be read is replaced by another, drawn from the sample's generator.
+        An image that cannot be read is replaced by another, drawn from the sample's generator.
 
         Args:
             key: What to load; of a plain index, the randomness comes from torch's generator.
@@ -112,7 +112,7 @@ class Pictures(BaseDataset):
             What the pipeline makes of ``dict(img_path=..., rng=..., unreadable=[...])``.
 
         Raises:
-            ValueError: If a hundred pictures in a row cannot be read.
+            ValueError: If a hundred images in a row cannot be read.
         """
         self.full_init()
         if isinstance(key, SampleKey):
@@ -124,17 +124,17 @@ class Pictures(BaseDataset):
             results = self.get_data_info(index)
             try:
                 return self.pipeline(dict(results, rng=rng, unreadable=unreadable))
-            except UnreadablePicture as error:
+            except UnreadableImage as error:
                 unreadable.append(f'{results["img_path"]} ({error})')
                 index = rng.randrange(len(self))
         raise ValueError(
-            f'{TRIES} pictures in a row cannot be read, the last being {unreadable[-1]}: check '
+            f'{TRIES} images in a row cannot be read, the last being {unreadable[-1]}: check '
             'train_dataloader.dataset.data_root'
         )
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    """Paths of all pictures below a folder; each real folder once, wherever links lead."""
+    """Paths of all images below a folder; each real folder once, wherever links lead."""
     seen = set()
     for parent, folders, names in os.walk(folder, onerror=_warn, followlinks=True):
         status = os.stat(parent)

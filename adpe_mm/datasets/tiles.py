@@ -80,7 +80,7 @@ def tile_photos(
         'tiles', 'copied' or left out as 'uniform'.
 
     Raises:
-        FileNotFoundError: If there is no `src`, or no picture in it.
+        FileNotFoundError: If there is no `src`, or no image in it.
         FileExistsError: If `out` is not empty.
         ValueError: If a number makes no sense, `out` lies in `src`, or nothing is left to write.
     """
@@ -93,13 +93,13 @@ def tile_photos(
     if not src.is_dir():
         raise FileNotFoundError(f"there is no folder '{src}': name one with photographs")
     if out.resolve().is_relative_to(src.resolve()):
-        raise ValueError(f"'{out}' lies in '{src}', whose pictures are read: name another folder")
+        raise ValueError(f"'{out}' lies in '{src}', whose images are read: name another folder")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"'{out}' is there and not empty: name another folder, or remove it")
     suffixes = {end for end, name in Image.registered_extensions().items() if name in Image.OPEN}
     paths = sorted(p for p in src.rglob('*') if p.suffix.lower() in suffixes and p.is_file())
     if not paths:
-        raise FileNotFoundError(f"there is no picture in '{src}': name a folder with photographs")
+        raise FileNotFoundError(f"there is no image in '{src}': name a folder with photographs")
     counts: Counter = Counter()
     for path in paths:
         try:
@@ -114,7 +114,7 @@ def tile_photos(
         counts.update(tile_photo(image, path, folder, size, overlap, min_std, quality))
     if not counts['tiles'] + counts['copied']:
         raise ValueError(
-            f'nothing to write: of {len(paths)} pictures {counts["unreadable"]} are unreadable '
+            f'nothing to write: of {len(paths)} images {counts["unreadable"]} are unreadable '
             f'and the others nearly uniform (lower --min-std from {min_std:g}?)'
         )
     return counts

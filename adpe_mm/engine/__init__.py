@@ -6,7 +6,7 @@ from .hooks import (
     Float32Hook,
     IterationSeedHook,
     SafeCheckpointHook,
-    UnreadablePicturesHook,
+    UnreadableImagesHook,
 )
 from .loops import ExactEpochTrainLoop
 from .optim import AmpOptimWrapper, CosineAnnealingLR, LayerDecayOptimWrapperConstructor, LinearLR
@@ -26,5 +26,5 @@ __all__ = [
     'LayerDecayOptimWrapperConstructor',
     'LinearLR',
     'SafeCheckpointHook',
-    'UnreadablePicturesHook',
+    'UnreadableImagesHook',
 ]

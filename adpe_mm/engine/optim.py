@@ -154,7 +154,7 @@ class AmpOptimWrapper(MMEngineAmpOptimWrapper):
         dtype: 'bfloat16'; 'float16', with a loss scale and on a GPU only; or 'float32', which is
             mmengine's plain `OptimWrapper`.
         loss_scale: Of float16, see mmengine.
-        **kwargs: As of mmengine's `OptimWrapper`.
+        **kwargs: See mmengine's `OptimWrapper`.
 
     Raises:
         ValueError: For another dtype, or float16 without a GPU.

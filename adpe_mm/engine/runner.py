@@ -42,7 +42,7 @@ class AdPERunner(Runner):
 
         Gradients are views of the buckets that DDP exchanges: no copies, and no second memory for
         them. mmengine would give DDP a device number on a CPU too, and torch's SyncBatchNorm needs
-        a GPU: on a CPU each process normalises its own pictures.
+        a GPU: on a CPU each process normalises its own images.
         """
         if get_device() == 'cpu':
             model = revert_sync_batchnorm(model)

@@ -39,7 +39,7 @@ def read_scalars(work_dir: str | Path) -> dict[str, np.ndarray]:
 
 
 def plot_curves(runs: dict[str, dict[str, np.ndarray]], keys: list[str]) -> Figure:
-    """One panel a scalar, one line a run."""
+    """One panel per scalar, one line per run."""
     figure = Figure(figsize=(6, 2.6 * len(keys)), layout='constrained')
     for axes, key in zip(np.atleast_1d(figure.subplots(len(keys), 1)), keys, strict=True):
         for name, scalars in runs.items():

@@ -1,4 +1,4 @@
-"""Pictures of what pretraining does: reconstructions, and where the adversary moved positions."""
+"""Images of what pretraining does: reconstructions, and where the adversary moved positions."""
 
 import io
 
@@ -35,7 +35,7 @@ def to_pixels(images: Tensor, mean: Tensor, std: Tensor) -> np.ndarray:
 def reconstruction_rows(
     inputs: Tensor, masked: Tensor, prediction: Tensor, mean: Tensor, std: Tensor
 ) -> np.ndarray:
-    """One row a picture: input, masked input, prediction in the holes, all patches predicted.
+    """One row per image: input, masked input, prediction in the holes, all patches predicted.
 
     Args:
         inputs: (B, 3, H, W), normalised.
@@ -58,8 +58,8 @@ def reconstruction_sheet(rows: np.ndarray, side: int = 168, gap: int = 4) -> np.
 
     Args:
         rows: (B, H, 4 * W, 3) of `reconstruction_rows`.
-        side: Height of a picture on the sheet, in pixels.
-        gap: Space between pictures, in pixels.
+        side: Height of an image on the sheet, in pixels.
+        gap: Space between images, in pixels.
 
     Returns:
         (height, width, 3) uint8, RGB.
@@ -72,14 +72,14 @@ def reconstruction_sheet(rows: np.ndarray, side: int = 168, gap: int = 4) -> np.
     sheet = np.full(
         (head + len(rows) * (height + gap), len(COLUMNS) * (width + gap) - gap, 3), 255, np.uint8
     )
-    for column, (title, pictures) in enumerate(zip(COLUMNS, cells, strict=True)):
+    for column, (title, images) in enumerate(zip(COLUMNS, cells, strict=True)):
         x = column * (width + gap)
         cv2.putText(
             sheet, title, (x + 2, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA
         )
-        for row, picture in enumerate(pictures):
+        for row, image in enumerate(images):
             y = head + row * (height + gap)
-            sheet[y : y + height, x : x + width] = picture
+            sheet[y : y + height, x : x + width] = image
     return sheet
 
 
@@ -128,7 +128,7 @@ def _plot_shifts(adversary: AdversarialPosition, grid_size: tuple[int, int], axe
         )  # fmt: skip
         axes.set(title='masked patches move to', xlabel='column', ylabel='row')
     else:
-        # One arrow a block, around 0: the shift of (row, column) offsets.
+        # One arrow per block, around 0: the shift of (row, column) offsets.
         reach = 0.1
         for part, color in (('encoder', 'tab:blue'), ('decoder', 'tab:orange')):
             for i, shift in enumerate(getattr(adversary, part)):
@@ -163,7 +163,7 @@ def _plot_embedding(adversary: AdversarialPosition, axes) -> None:
         )
         axes.figure.colorbar(image, ax=axes, shrink=0.8)
         axes.set(
-            title='mean L2 norm a bucket, encoder',
+            title='mean L2 norm per bucket, encoder',
             xlabel='column bucket',
             ylabel='row bucket',
         )

@@ -19,14 +19,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision import transforms as T
 
-from adpe_mm.datasets import EpochSampler, Pictures, SampleKey, collate_crops, start_worker
+from adpe_mm.datasets import EpochSampler, Images, SampleKey, collate_crops, start_worker
 
 from .timing import alternate, medians, ratio
 
 BATCHES = 5  # of each worker
 
 
-class PlainPictures(Dataset):
+class PlainImages(Dataset):
     """The official input pipeline: crops are float and normalised before they are stacked."""
 
     def __init__(self, paths: list[str], num_crops: int, size: int) -> None:
@@ -50,7 +50,7 @@ class PlainPictures(Dataset):
         return [self.transform(image) for _ in range(self.num_crops)]
 
 
-def make_pictures(folder: Path, number: int, size: tuple[int, int], kilobytes: float) -> None:
+def make_images(folder: Path, number: int, size: tuple[int, int], kilobytes: float) -> None:
     """Write JPEGs, parts of scikit-image's photographs.
 
     Args:
@@ -83,9 +83,9 @@ def make_pictures(folder: Path, number: int, size: tuple[int, int], kilobytes: f
 
 
 def batches(dataset: Sized, collate: Callable, batch_size: int, turns: list[int]) -> int:
-    """Load all pictures in this process, with new crops in each turn; returns how many."""
+    """Load all images in this process, with new crops in each turn; returns how many."""
     turns[0] += 1
-    ours = isinstance(dataset, Pictures)
+    ours = isinstance(dataset, Images)
     for start in range(0, len(dataset), batch_size):
         indices = range(start, min(start + batch_size, len(dataset)))
         collate([dataset[SampleKey(i, turns[0], 0) if ours else i] for i in indices])
@@ -98,10 +98,10 @@ def epoch(loader: DataLoader) -> int:
 
 
 def benchmark_input(args: argparse.Namespace) -> dict:
-    """Pictures a second, from files to batches: plain and ours, in this process and by workers."""
-    if min(args.repeats, args.pictures, args.batch_size, *args.workers, *args.size) < 1:
+    """Images per second, from files to batches: plain and ours, in this process and by workers."""
+    if min(args.repeats, args.images, args.batch_size, *args.workers, *args.size) < 1:
         raise ValueError(
-            '--repeats, --pictures, --size, --batch-size and --workers must be at least 1'
+            '--repeats, --images, --size, --batch-size and --workers must be at least 1'
         )
     torch.set_num_threads(1)
     crops = dict(num_crops=4, size=args.crop)
@@ -111,10 +111,10 @@ def benchmark_input(args: argparse.Namespace) -> dict:
     ]
     with tempfile.TemporaryDirectory() as folder:
         if args.folder is None:
-            make_pictures(Path(folder), args.pictures, args.size, args.kilobytes)
-        ours = Pictures(data_root=args.folder or folder, pipeline=pipeline)
+            make_images(Path(folder), args.images, args.size, args.kilobytes)
+        ours = Images(data_root=args.folder or folder, pipeline=pipeline)
         paths = [ours.get_data_info(i)['img_path'] for i in range(len(ours))]
-        plain = PlainPictures(paths, **crops)
+        plain = PlainImages(paths, **crops)
         gc.freeze()  # as our workers do; here it is to the good of both
         runs = dict(
             plain=partial(batches, plain, default_collate, args.batch_size, [0]),
@@ -125,12 +125,12 @@ def benchmark_input(args: argparse.Namespace) -> dict:
         times = 1 + BATCHES * args.batch_size * max(args.workers) // len(paths)
         listing = Path(folder, 'listing.txt')
         listing.write_text('\n'.join(str(Path(path).resolve()) for path in times * paths))
-        repeated = Pictures(ann_file=str(listing), pipeline=pipeline)
+        repeated = Images(ann_file=str(listing), pipeline=pipeline)
         common = dict(batch_size=args.batch_size, persistent_workers=True)
         common['worker_init_fn'] = start_worker
         loaders = {
             'plain, 1 worker': DataLoader(
-                PlainPictures(times * paths, **crops), shuffle=True, num_workers=1, **common
+                PlainImages(times * paths, **crops), shuffle=True, num_workers=1, **common
             )
         }
         for number in args.workers:
@@ -146,8 +146,8 @@ def benchmark_input(args: argparse.Namespace) -> dict:
         kilobytes = float(np.mean([Path(path).stat().st_size for path in paths])) / 1e3
     rows = []
     for name, spent in medians(seconds).items():
-        pictures = len(repeated if name in loaders else paths)
-        row = dict(candidate=name, pictures_per_second=pictures / spent)
+        images = len(repeated if name in loaders else paths)
+        row = dict(candidate=name, images_per_second=images / spent)
         baseline = 'plain, 1 worker' if name in loaders else 'plain'
         row['times_plain'] = ratio(seconds, name, baseline)
         one = 'ours, 1 worker'
@@ -156,8 +156,8 @@ def benchmark_input(args: argparse.Namespace) -> dict:
         rows.append(row)
     return dict(
         rows=rows,
-        pictures=len(paths),
+        images=len(paths),
         mean_kilobytes=kilobytes,
         reducing_gap=args.reducing_gap,
-        setting=f'{len(paths)} pictures of {kilobytes:.1f} kB, 4 crops of {args.crop} px',
+        setting=f'{len(paths)} images of {kilobytes:.1f} kB, 4 crops of {args.crop} px',
     )

@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from adpe_mm.models.layers import attention
 from adpe_mm.registry import MODELS
 
-IMAGES = {'ImageNet': 1281167, 'Pictures': 1281167, 'ADE20KDataset': 20210, 'CocoDataset': 117266}
-BYTES_A_PARAMETER = 16  # float32: weight, gradient, two moments of AdamW
+IMAGES = {'ImageNet': 1281167, 'Images': 1281167, 'ADE20KDataset': 20210, 'CocoDataset': 117266}
+BYTES_PER_PARAMETER = 16  # float32: weight, gradient, two moments of AdamW
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Plan:
 
     Attributes:
         gflop_per_image: Forward and backward, multiplications and additions counted apart.
-        images: Pictures of the data set.
+        images: Images of the data set.
         parameters: That are trained.
         memory_gb: Of one GPU: weights, gradients, moments, activations.
         images_per_step: Of one optimiser step, over all GPUs.
@@ -112,7 +112,7 @@ def make_plan(cfg: Config, args: argparse.Namespace) -> Plan:
     kind = cfg.train_dataloader.dataset.type.split('.')[-1]
     images = args.images or IMAGES.get(kind)
     if images is None:
-        raise ValueError(f'--images must say how many pictures a {kind} has')
+        raise ValueError(f'--images must say how many images a {kind} has')
     init_default_scope(cfg.default_scope)
     cfg.model.backbone.init_cfg = None
     model = MODELS.build(cfg.model)
@@ -130,7 +130,7 @@ def make_plan(cfg: Config, args: argparse.Namespace) -> Plan:
     accumulated = cfg.optim_wrapper.get('accumulative_counts', 1)
     two, three = (activation_bytes(cfg, model, n) for n in (2, 3))
     shards = args.gpus if 'strategy' in cfg else 1  # FSDP
-    memory = parameters * BYTES_A_PARAMETER / shards + two + (per_gpu - 2) * (three - two)
+    memory = parameters * BYTES_PER_PARAMETER / shards + two + (per_gpu - 2) * (three - two)
 
     batch = per_gpu * args.gpus
     exchanged = 2 * 4 * parameters * (args.gpus - 1) / args.gpus  # ring: reduce, then spread
@@ -167,20 +167,20 @@ def describe_plan(plan: Plan, args: argparse.Namespace) -> str:
     """The plan as text."""
     advice = {
         'compute': 'the GPUs: more of them, or torch.compile',
-        'loading': f'the loader: {plan.loader_cores:.0f} cores a GPU would keep up',
+        'loading': f'the loader: {plan.loader_cores:.0f} cores per GPU would keep up',
         'exchange': 'the exchange of gradients: accumulate more, or a faster network',
         'memory': f'memory: {plan.memory_gb:.0f} GB where there are {args.memory:g}; lower '
         'train_dataloader.batch_size, or accumulate, or set with_cp',
     }
     lines = [
-        f'operations         {plan.gflop_per_image:,.1f} GFLOP an image, forward and backward',
-        f'pictures           {plan.images:,} (--images)',
+        f'operations         {plan.gflop_per_image:,.1f} GFLOP per image, forward and backward',
+        f'images           {plan.images:,} (--images)',
         f'parameters         {plan.parameters / 1e6:.1f} M trained',
-        f'memory a GPU       {plan.memory_gb:.1f} GB, and what context and fragments take',
+        f'memory per GPU     {plan.memory_gb:.1f} GB, and what context and fragments take',
         f'optimiser step     {plan.images_per_step} images; {plan.steps} steps',
         *(f'  {name:<16} {spent * 1e3:,.0f} ms' for name, spent in plan.seconds.items()),
         f'limited by         {advice[plan.limit]}',
-        f'loader             {plan.loader_cores:.1f} cores a GPU',
+        f'loader             {plan.loader_cores:.1f} cores per GPU',
         f'duration           {plan.hours:,.1f} hours, {plan.gpu_hours:,.0f} GPU-hours',
     ]
     return '\n'.join(lines)

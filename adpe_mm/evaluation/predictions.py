@@ -18,7 +18,7 @@ from adpe_mm.datasets.images import EXTENSIONS
 from adpe_mm.models import AdPEViT
 from adpe_mm.registry import MODELS, TRANSFORMS
 
-SMALL = 256  # A picture with a longer side of less is enlarged, or labels would cover it.
+SMALL = 256  # An image with a longer side of less is enlarged, or labels would cover it.
 
 
 def enlarge(sample: BaseDataElement, factor: int) -> None:
@@ -36,7 +36,7 @@ def enlarge(sample: BaseDataElement, factor: int) -> None:
 
 
 def find_images(cfg: Config, images: list[str], limit: int) -> list[Path]:
-    """The pictures to draw.
+    """The images to draw.
 
     Raises:
         FileNotFoundError: If one is missing, or there is none.
@@ -48,13 +48,13 @@ def find_images(cfg: Config, images: list[str], limit: int) -> list[Path]:
         elif name.is_file():
             found.append(name)
         else:
-            raise FileNotFoundError(f"there is no picture or folder '{name}'")
+            raise FileNotFoundError(f"there is no image or folder '{name}'")
     if not images:
         dataset = DATASETS.build(cfg.test_dataloader.dataset)
         infos = (dataset.get_data_info(i) for i in range(min(limit, len(dataset))))
         found = [Path(info['img_path']) for info in infos]
     if not found:
-        raise FileNotFoundError(f'no pictures in {images}')
+        raise FileNotFoundError(f'no images in {images}')
     return found[:limit]
 
 
@@ -91,13 +91,13 @@ class Predictor:
         self.visualizer.dataset_meta = self.meta
 
     def load(self, path: Path) -> dict:
-        """A batch of one picture."""
+        """A batch of one image."""
         info = dict(img_path=str(path), img_id=0, reduce_zero_label=False, seg_fields=[])
         return pseudo_collate([self.pipeline(info)])
 
     @torch.no_grad()
     def draw(self, path: Path, batch: dict, out: Path, score: float) -> None:
-        """Predict, and write the picture with the prediction."""
+        """Predict, and write the image with the prediction."""
         (sample,) = self.model.test_step(batch)
         image = np.asarray(Image.open(path).convert('RGB'))
         factor = -(-SMALL // max(image.shape[:2]))
@@ -115,7 +115,7 @@ class Predictor:
         )
 
     def attention(self, path: Path, batch: dict) -> Iterator[Image.Image]:
-        """The picture, then a heat map over it for each head."""
+        """The image, then a heat map over it for each head."""
         backbone = self.model.backbone
         if not isinstance(backbone, AdPEViT):
             raise ValueError('--attention needs adpe_mm.AdPEViT as backbone')

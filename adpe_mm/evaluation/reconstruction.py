@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from adpe_mm.checkpoints import check_fits, load_weights, unwrap
-from adpe_mm.datasets import LoadPicture, Pictures, UnreadablePicture
+from adpe_mm.datasets import Images, LoadImage, UnreadableImage
 from adpe_mm.datasets.images import EXTENSIONS
 from adpe_mm.models import MAEPlus
 from adpe_mm.registry import HOOKS, MODELS
@@ -25,16 +25,16 @@ from .drawing import plot_adversary, reconstruction_rows, reconstruction_sheet
 class ReconstructionHook(Hook):
     """Shows what the network makes of some crops, and where the adversary moved positions.
 
-    The pictures go to all of the visualizer's backends: ``vis_data/vis_image/`` of the run's
+    The images go to all of the visualizer's backends: ``vis_data/vis_image/`` of the run's
     folder, and TensorBoard. The crops are the first of the batch, the masks always the same ones,
     and no generator of the run is touched, so that the run is the same with and without the hook.
 
     Args:
-        interval: Epochs between pictures; the last epoch has them in any case.
-        num_images: Crops a sheet.
+        interval: Epochs between images; the last epoch has them in any case.
+        num_images: Crops per sheet.
     """
 
-    # After the checkpoint of the epoch: pictures that cannot be drawn or written never cost it.
+    # After the checkpoint of the epoch: images that cannot be drawn or written never cost it.
     priority = 'LOWEST'
 
     def __init__(self, interval: int = 1, num_images: int = 8) -> None:
@@ -67,8 +67,8 @@ class ReconstructionHook(Hook):
         epoch = runner.epoch + 1
         runner.visualizer.add_image('reconstruction', reconstruction_sheet(rows), step=epoch)
         if model.adversary is not None:
-            picture = plot_adversary(model.adversary, grid_of(model, inputs))
-            runner.visualizer.add_image('adversary', picture, step=epoch)
+            image = plot_adversary(model.adversary, grid_of(model, inputs))
+            runner.visualizer.add_image('adversary', image, step=epoch)
 
 
 def grid_of(model: MAEPlus, inputs: torch.Tensor) -> tuple[int, int]:
@@ -118,13 +118,13 @@ def find_images(names: list[str], limit: int) -> list[str]:
     paths = []
     for name in names:
         if Path(name).is_dir():
-            found = Pictures(data_root=name)
+            found = Images(data_root=name)
             paths += [found.get_data_info(i)['img_path'] for i in range(len(found))]
         elif Path(name).is_file():
             paths.append(name)
         else:
             raise FileNotFoundError(
-                f"there is no picture or folder '{name}' ({', '.join(EXTENSIONS)})"
+                f"there is no image or folder '{name}' ({', '.join(EXTENSIONS)})"
             )
     chosen = np.linspace(0, len(paths) - 1, min(limit, len(paths))).round().astype(int)
     return [paths[i] for i in chosen]
@@ -132,15 +132,15 @@ def find_images(names: list[str], limit: int) -> list[str]:
 
 def open_images(paths: list[str], size: tuple[int, int]) -> torch.Tensor:
     """(B, 1, 3, h, w) uint8 of the central parts; names on stdout what cannot be read."""
-    pictures = []
+    images = []
     for path in paths:
         try:
-            image = LoadPicture()(dict(img_path=path))['img']
-        except UnreadablePicture as error:
+            image = LoadImage()(dict(img_path=path))['img']
+        except UnreadableImage as error:
             print(f'skipped {path}: {error}')
             continue
         fitted = ImageOps.fit(image, size[::-1], Image.Resampling.BICUBIC)
-        pictures.append(torch.from_numpy(np.array(fitted)).permute(2, 0, 1).unsqueeze(0))
-    if not pictures:
-        raise ValueError('none of the pictures can be read')
-    return torch.stack(pictures)
+        images.append(torch.from_numpy(np.array(fitted)).permute(2, 0, 1).unsqueeze(0))
+    if not images:
+        raise ValueError('none of the images can be read')
+    return torch.stack(images)

@@ -14,7 +14,7 @@ from .tables import grid, read_results, tables
 
 # Scalars that are shown where a run logged them.
 CURVES = ('loss', 'accuracy/top1', 'mIoU', 'coco/bbox_mAP', 'coco/segm_mAP', 'adversary/size')
-WIDEST = 900  # pixels of a picture
+WIDEST = 900  # pixels of an image
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
@@ -30,8 +30,8 @@ figcaption, .note { font-size: 12px; opacity: .75; }
 """
 
 
-def picture(image: Image.Image | Path, caption: str) -> str:
-    """A figure with the picture in it, scaled down where it is wide."""
+def figure(image: Image.Image | Path, caption: str) -> str:
+    """A figure with the image in it, scaled down where it is wide."""
     if isinstance(image, Path):
         image = Image.open(image)
     image = image.convert('RGB')
@@ -72,7 +72,7 @@ def curves(root: Path) -> Iterator[str]:
             continue
         data = io.BytesIO()
         plot_curves({run.name: scalars}, keys).savefig(data, dpi=70)
-        yield picture(Image.open(data), str(run.relative_to(root)))
+        yield figure(Image.open(data), str(run.relative_to(root)))
 
 
 def reconstructions(root: Path) -> Iterator[str]:
@@ -82,18 +82,18 @@ def reconstructions(root: Path) -> Iterator[str]:
             run.rglob('reconstruction*.png'), key=lambda path: (path.stat().st_mtime, path.name)
         )
         if sheets:
-            yield picture(sheets[-1], f'{run.relative_to(root)}: {sheets[-1].name}')
+            yield figure(sheets[-1], f'{run.relative_to(root)}: {sheets[-1].name}')
     for path in sorted(root.glob('reconstructions/*.png')):
-        yield picture(path, path.name)
+        yield figure(path, path.name)
 
 
 def predictions(root: Path, limit: int = 6) -> Iterator[str]:
-    """Some pictures of each run."""
+    """Some images of each run."""
     for folder in sorted(root.rglob('predictions')):
         shown = [path for path in sorted(folder.glob('*.png')) if 'attention' not in path.stem]
         if shown:
             yield f'<h3>{html.escape(str(folder.parent.relative_to(root)))}</h3><div class="row">'
-            yield from (picture(path, path.stem) for path in shown[:limit])
+            yield from (figure(path, path.stem) for path in shown[:limit])
             yield '</div>'
 
 

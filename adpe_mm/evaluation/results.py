@@ -18,7 +18,7 @@ HEADS = {
     'MaskRCNN': 'Mask R-CNN',
     'CascadeRCNN': 'Cascade Mask R-CNN',
 }
-# Data set, by the name of its class, number of classes and number of test pictures.
+# Data set, by the name of its class, number of classes and number of test images.
 DATASETS = {
     ('ImageNet', 1000, 50000): 'ImageNet-1K',
     ('ADE20KDataset', 150, 2000): 'ADE20K',
@@ -42,7 +42,7 @@ def describe_test(
 
     Returns:
         Dict of plain values. ``dataset`` is 'ImageNet-1K', 'ADE20K' or 'COCO' only if it is the
-        whole validation set of that name; pictures of `make_mini.py` are 'mini scenes'.
+        whole validation set of that name; images of `make_mini.py` are 'mini scenes'.
     """
     backbone = cfg.model.backbone
     unknown = dict(method='unknown', variant=None, checkpoint=None, sha256=None)

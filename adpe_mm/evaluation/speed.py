@@ -83,7 +83,7 @@ class OurStep:
 
 
 class PlainStep:
-    """A step of the plain formulation: one group a parameter, neither fused nor foreach."""
+    """A step of the plain formulation: one group per parameter, neither fused nor foreach."""
 
     def __init__(self, model, images, dtype: str) -> None:
         self.model, self.images, self.dtype = model, images, getattr(torch, dtype)
@@ -294,7 +294,7 @@ MEMORY_CASES = {
 
 
 def measure_memory(case: str, dtype: str) -> int:
-    """Peak bytes that forward and backward of one picture need beyond weights and input."""
+    """Peak bytes that forward and backward of one image need beyond weights and input."""
     kind, *rest = MEMORY_CASES[case]
     if kind == 'vitdet':
         module = vitdet(*rest).to(DEVICE).train()
@@ -345,4 +345,4 @@ def memory(args: argparse.Namespace) -> dict:
         with get_context('spawn').Pool(1) as process:
             peak = process.apply(measure_memory, (case, args.dtype))
         rows.append(dict(case=case, megabytes=peak / 2**20))
-    return dict(rows=rows, setting=f'1 picture, forward and backward, {args.dtype}')
+    return dict(rows=rows, setting=f'1 image, forward and backward, {args.dtype}')

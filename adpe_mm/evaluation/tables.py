@@ -241,7 +241,7 @@ def to_csv(all_tables: list[Table], path: str | Path) -> None:
 
 
 def plot_tables(all_tables: list[Table]) -> Figure:
-    """The tables as a picture."""
+    """The tables as an image."""
     grids = [(table.title, *grid(table)) for table in all_tables]
     heights = [len(body) + 2 + len(notes) for _, _, body, notes in grids]
     columns = max(len(head) for _, head, _, _ in grids)

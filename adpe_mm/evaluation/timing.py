@@ -25,7 +25,7 @@ def alternate(
         inner: Calls that one timing covers.
 
     Returns:
-        Seconds a call, one for each repeat.
+        Seconds per call, one for each repeat.
     """
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for repeat in range(warmup + repeats):
@@ -52,7 +52,7 @@ def ratio(seconds: dict[str, list[float]], of: str, to: str) -> float:
 
 
 def matmul_peak(dtype: torch.dtype, device: str, size: int | None = None) -> float:
-    """Floating-point operations a second of a large square matrix product, the best of several.
+    """Floating-point operations per second of a large square matrix product, the best of several.
 
     Args:
         dtype: Of the matrices.

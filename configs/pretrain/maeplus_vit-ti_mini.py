@@ -48,7 +48,7 @@ train_dataloader = dict(
         ],
     ),
 )
-# 2 processes x 16 pictures. A small network on few pictures bears a larger lr than the recipe's.
+# 2 processes x 16 images. A small network on few images bears a larger lr than the recipe's.
 optim_wrapper = dict(
     accumulative_counts=1,
     optimizer=dict(lr=2e-3),

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from adpe_mm.datasets import EpochSampler, Pictures, SampleKey, collate_crops, start_worker
+from adpe_mm.datasets import EpochSampler, Images, SampleKey, collate_crops, start_worker
 
 PIPELINE = [
     dict(type='adpe_mm.MultiCrop', num_crops=2, size=(8, 12)),
@@ -28,7 +28,7 @@ def draw(path, size=(40, 30), seed=0):
 def folder(tmp_path):
     for i, name in enumerate(['n01/a.JPEG', 'n01/b c.png', 'n02/deep/er/c.webp', 'flat.jpg']):
         draw(tmp_path / 'train' / name, seed=i)
-    (tmp_path / 'train' / 'notes.txt').write_text('no picture')
+    (tmp_path / 'train' / 'notes.txt').write_text('no image')
     draw(tmp_path / 'train' / '.hidden.png')
     return tmp_path
 
@@ -39,37 +39,35 @@ def names(dataset):
     ]
 
 
-def test_finds_class_folders_nested_and_flat_pictures_in_order(folder):
-    dataset = Pictures(data_root=str(folder), data_prefix=dict(img_path='train'))
+def test_finds_class_folders_nested_and_flat_images_in_order(folder):
+    dataset = Images(data_root=str(folder), data_prefix=dict(img_path='train'))
     assert names(dataset) == ['flat.jpg', 'n01/a.JPEG', 'n01/b c.png', 'n02/deep/er/c.webp']
-    assert len(Pictures(data_root=str(folder / 'train' / 'n01'))) == 2
+    assert len(Images(data_root=str(folder / 'train' / 'n01'))) == 2
 
 
 def test_list_file_with_and_without_labels(folder):
     (folder / 'list.txt').write_text('n01/a.JPEG 7\nn01/b c.png\n\nflat.jpg\t3\nn01/b c.png 12\n')
-    dataset = Pictures(
-        data_root=str(folder), ann_file='list.txt', data_prefix=dict(img_path='train')
-    )
+    dataset = Images(data_root=str(folder), ann_file='list.txt', data_prefix=dict(img_path='train'))
     assert names(dataset) == ['n01/a.JPEG', 'n01/b c.png', 'flat.jpg', 'n01/b c.png']
 
 
 def test_follows_links(folder, tmp_path_factory):
     other = tmp_path_factory.mktemp('other')
     (other / 'train').symlink_to(folder / 'train')
-    assert len(Pictures(data_root=str(other))) == 4
+    assert len(Images(data_root=str(other))) == 4
 
 
 def test_missing_and_empty_folders_are_one_sentence(tmp_path):
     with pytest.raises(FileNotFoundError, match='there is no folder .*data_root'):
-        Pictures(data_root=str(tmp_path / 'none'))
-    with pytest.raises(FileNotFoundError, match='no picture .*data_root'):
-        Pictures(data_root=str(tmp_path))
+        Images(data_root=str(tmp_path / 'none'))
+    with pytest.raises(FileNotFoundError, match='no image .*data_root'):
+        Images(data_root=str(tmp_path))
     with pytest.raises(FileNotFoundError, match='no list .*ann_file'):
-        Pictures(data_root=str(tmp_path), ann_file='none.txt')
+        Images(data_root=str(tmp_path), ann_file='none.txt')
 
 
 def test_a_sample_depends_on_its_key_only(folder):
-    dataset = Pictures(data_root=str(folder), pipeline=PIPELINE)
+    dataset = Images(data_root=str(folder), pipeline=PIPELINE)
     first = dataset[SampleKey(1, 0, 0)]['inputs']
     assert first.shape == (2, 3, 8, 12) and first.dtype == torch.uint8
     np.random.seed(5)
@@ -97,17 +95,17 @@ def batches(dataset, num_workers, epochs=2):
 
 def test_workers_change_nothing(folder):
     (folder / 'train' / 'broken.jpg').write_bytes(b'\xff\xd8\xff broken')
-    dataset = Pictures(data_root=str(folder), pipeline=PIPELINE)
+    dataset = Images(data_root=str(folder), pipeline=PIPELINE)
     for alone, shared in zip(batches(dataset, 0), batches(dataset, 2), strict=True):
         assert torch.equal(alone['inputs'], shared['inputs'])
         assert alone['unreadable'] == shared['unreadable']
 
 
-def broken_pictures(folder):
+def broken_images(folder):
     good = draw(folder / 'good.png', size=(200, 200)).read_bytes()
     for name, content in {
         'empty.jpg': b'',
-        'text.png': b'this is no picture',
+        'text.png': b'this is no image',
         'cut.png': good[: len(good) // 2],
         'cut.jpg': draw(folder / 'whole.jpg', size=(200, 200)).read_bytes()[:2000],
     }.items():
@@ -117,9 +115,9 @@ def broken_pictures(folder):
     return {'empty.jpg', 'text.png', 'cut.png', 'cut.jpg', 'link.jpg'}
 
 
-def test_unreadable_pictures_are_replaced_and_named(tmp_path):
-    bad = broken_pictures(tmp_path)
-    dataset = Pictures(data_root=str(tmp_path), pipeline=PIPELINE)
+def test_unreadable_images_are_replaced_and_named(tmp_path):
+    bad = broken_images(tmp_path)
+    dataset = Images(data_root=str(tmp_path), pipeline=PIPELINE)
     found = set()
     for index in range(len(dataset)):
         sample = dataset[SampleKey(index, 0, 0)]
@@ -132,16 +130,16 @@ def test_unreadable_pictures_are_replaced_and_named(tmp_path):
     assert found == bad
 
 
-def test_nothing_but_unreadable_pictures_ends_in_an_error(tmp_path):
+def test_nothing_but_unreadable_images_ends_in_an_error(tmp_path):
     (tmp_path / 'bad.jpg').write_bytes(b'nothing')
-    dataset = Pictures(data_root=str(tmp_path), pipeline=PIPELINE)
+    dataset = Images(data_root=str(tmp_path), pipeline=PIPELINE)
     with pytest.raises(ValueError, match='cannot be read, the last being .*bad.jpg'):
         dataset[SampleKey(0, 0, 0)]
 
 
 def test_paths_are_in_one_buffer(folder):
-    """So the workers' memory does not grow: no Python object per picture is touched."""
-    dataset = Pictures(data_root=str(folder))
+    """So the workers' memory does not grow: no Python object per image is touched."""
+    dataset = Images(data_root=str(folder))
     assert dataset.data_list == [] and dataset.data_bytes.dtype == np.uint8
 
 
@@ -166,7 +164,7 @@ def test_memory_of_a_worker_does_not_grow_over_a_million_paths(tmp_path):
     """Were the paths Python objects, counting references would copy all their pages."""
     lines = (f'n{i // 1300:08}/n{i // 1300:08}_{i}.JPEG' for i in range(1_000_000))
     (tmp_path / 'list.txt').write_text('\n'.join(lines))
-    dataset = Pictures(data_root=str(tmp_path), ann_file='list.txt')
+    dataset = Images(data_root=str(tmp_path), ann_file='list.txt')
     ours, theirs = multiprocessing.get_context('fork').Pipe()
     worker = multiprocessing.get_context('fork').Process(target=visit_all, args=(dataset, theirs))
     worker.start()

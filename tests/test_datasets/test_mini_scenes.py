@@ -91,7 +91,7 @@ def test_profiles_are_distances(kind):
 
 @pytest.mark.parametrize('split, ade, count', SPLITS)
 def test_layouts_agree(mini, split, ade, count):
-    """Every file is decoded independently; the pictures drawn again are the reference."""
+    """Every file is decoded independently; the images drawn again are the reference."""
     coco_api = pytest.importorskip('pycocotools.coco')
     names = class_names(8)
     coco = coco_api.COCO(mini / 'coco' / 'annotations' / f'instances_{split}2017.json')
@@ -101,17 +101,17 @@ def test_layouts_agree(mini, split, ade, count):
     assert len(folders) == len(coco.imgs) == count
     shapes = set()
     for index in range(count):
-        picture, seen, labels = draw(SMALL, split, index, [])
+        drawn, seen, labels = draw(SMALL, split, index, [])
         image = coco.imgs[index + 1]
         name = image['file_name']
         assert folders[name].parent.name == names[index % 8]
-        shapes.add(picture.shape[:2])
+        shapes.add(drawn.shape[:2])
 
         decoded = cv2.imread(str(mini / 'coco' / f'{split}2017' / name))
-        assert (image['height'], image['width'], 3) == decoded.shape == picture.shape
+        assert (image['height'], image['width'], 3) == decoded.shape == drawn.shape
         # Brightness survives JPEG, colour is coarser.
         loss = cv2.absdiff(
-            cv2.cvtColor(decoded, cv2.COLOR_BGR2GRAY), cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+            cv2.cvtColor(decoded, cv2.COLOR_BGR2GRAY), cv2.cvtColor(drawn, cv2.COLOR_RGB2GRAY)
         )
         assert loss.mean() < 3
         for copy in (folders[name], mini / 'ade' / 'images' / ade / name):
@@ -156,7 +156,7 @@ def test_variation_of_pose():
     """At 0 a class has two silhouettes, mirror images in the middle; its materials still vary."""
     options = dataclasses.replace(SMALL, others=0, variation=0)
     square = [draw(options, 'train', 8 * i, []) for i in range(12)]
-    square = [(picture, seen) for picture, seen, _ in square if seen.shape == (96, 96)]
+    square = [(image, seen) for image, seen, _ in square if seen.shape == (96, 96)]
     shapes = {(seen > 0).sum() for _, seen in square}
     assert len(square) > 2 and max(shapes) < 1.2 * min(shapes)  # kinds of parts have other areas
     centres = [np.argwhere(seen).mean(0) for _, seen in square]
@@ -192,18 +192,18 @@ def test_same_bytes_with_any_number_of_processes(mini, tmp_path):
     assert different == ([], [])
 
 
-def test_pictures_depend_on_seed_split_and_index_only():
+def test_images_depend_on_seed_split_and_index_only():
     options = dataclasses.replace(SMALL, train=1000, unlabelled=0, quality=10)
-    picture, seen, _ = draw(SMALL, 'train', 4, [])
+    image, seen, _ = draw(SMALL, 'train', 4, [])
     again = draw(options, 'train', 4, [])
-    assert np.array_equal(picture, again[0])
+    assert np.array_equal(image, again[0])
     assert np.array_equal(seen, again[1])
     for other in [
         draw(dataclasses.replace(SMALL, seed=6), 'train', 4, []),
         draw(SMALL, 'val', 4, []),
         draw(SMALL, 'train', 12, []),
     ]:
-        assert not np.array_equal(picture, other[0])
+        assert not np.array_equal(image, other[0])
 
 
 def test_reuse_refuse_overwrite(mini, tmp_path, capsys):
@@ -243,26 +243,26 @@ def test_no_links_means_copies(tmp_path, monkeypatch):
         raise PermissionError('no links here')
 
     monkeypatch.setattr(layouts.os, 'link', refuse)
-    (tmp_path / 'a').write_bytes(b'picture')
+    (tmp_path / 'a').write_bytes(b'image')
     layouts.link(tmp_path / 'a', tmp_path / 'b')
-    assert (tmp_path / 'b').read_bytes() == b'picture'
+    assert (tmp_path / 'b').read_bytes() == b'image'
     assert not (tmp_path / 'b').samefile(tmp_path / 'a')
 
 
 def test_photographs_as_backgrounds(tmp_path, capsys):
-    """They are seen behind the objects in about half of the pictures."""
+    """They are seen behind the objects in about half of the images."""
     (tmp_path / 'photos' / 'nested').mkdir(parents=True)
     green = np.zeros((40, 300, 3), np.uint8)
     green[..., 1] = 200
     Image.fromarray(green).save(tmp_path / 'photos' / 'nested' / 'green.png')
-    (tmp_path / 'photos' / 'broken.jpg').write_bytes(b'no picture')
+    (tmp_path / 'photos' / 'broken.jpg').write_bytes(b'no image')
     photos = writing.find_photos(str(tmp_path / 'photos'))
     assert [Path(path).name for path in photos] == ['green.png']
     assert 'broken.jpg' in capsys.readouterr().out
     behind = 0
     for index in range(40):
-        picture, seen, _ = draw(SMALL, 'train', index, photos)
-        red, green, blue = picture[seen == 0].mean(0)
+        image, seen, _ = draw(SMALL, 'train', index, photos)
+        red, green, blue = image[seen == 0].mean(0)
         behind += red < 10 and blue < 10 and green > 60
     assert 10 < behind < 30
 
@@ -316,7 +316,7 @@ def test_command(tmp_path):
     command = [sys.executable, TOOL, tmp_path / 'mini', *arguments]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert 'drew 24 pictures of 12 classes' in run.stdout
+    assert 'drew 24 images of 12 classes' in run.stdout
     assert len(list((tmp_path / 'mini/imagenet/train').iterdir())) == 12
     run = subprocess.run([*command, '--seed', '3'], capture_output=True, text=True)
     assert run.returncode == 1
@@ -325,7 +325,7 @@ def test_command(tmp_path):
 
 
 def test_openmmlab_reads_it(mini):
-    """The three libraries' own data sets find as many pictures, classes and objects."""
+    """The three libraries' own data sets find as many images, classes and objects."""
     mmpretrain = pytest.importorskip('mmpretrain.datasets')
     mmseg = pytest.importorskip('mmseg.datasets')
     mmdet = pytest.importorskip('mmdet.datasets')
@@ -373,10 +373,10 @@ def test_openmmlab_reads_it(mini):
     assert objects == meta['counts']['train']['objects']
 
 
-def local_statistics(picture):
+def local_statistics(image):
     """Histograms of colour, of edges' strength and direction, and of local binary patterns."""
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
     colour = cv2.calcHist([lab], [0, 1, 2], None, [4, 4, 4], [0, 256] * 3).ravel() / grey.size
     edges = [cv2.Sobel(grey, cv2.CV_32F, *axis) for axis in ((1, 0), (0, 1))]
     strength, angle = cv2.cartToPolar(*edges)
@@ -402,11 +402,11 @@ def main_outline(seen, main):
 
 @pytest.mark.slow
 def test_arrangement_tells_the_class_and_local_statistics_do_not():
-    """8 classes, so chance is 1/8 (0.125, standard deviation 0.026 of 160 pictures)."""
+    """8 classes, so chance is 1/8 (0.125, standard deviation 0.026 of 160 images)."""
     local, outlines, labels = [], [], np.arange(960) % 8
     for index in range(960):
-        picture, seen, _ = draw(Options(), 'train', index, [])
-        local.append(local_statistics(picture))
+        image, seen, _ = draw(Options(), 'train', index, [])
+        local.append(local_statistics(image))
         main = np.bincount(seen.ravel())[1:].argmax() + 1
         outlines.append(main_outline(seen, main))
     train, test = slice(0, 800), slice(800, 960)

@@ -69,7 +69,7 @@ def test_small_uniform_unreadable_and_other_files(tmp_path, capsys):
     half.paste(noise(100, 100), (0, 0))
     half.save(src / 'half.png')
     (src / 'broken.jpg').write_bytes((src / 'half.png').read_bytes()[:500])
-    (src / 'notes.txt').write_text('no picture')
+    (src / 'notes.txt').write_text('no image')
     counts = tile_photos(src, out, size=100)
     assert counts == dict(read=4, unreadable=1, copied=1, tiles=2, uniform=10)
     assert listing(out) == ['half.png-0-0.jpg', 'small.gif-0-0.jpg', 'small.webp']
@@ -83,14 +83,14 @@ def test_orientation_and_depth(tmp_path):
     src.mkdir()
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise
-    picture = noise(50, 250)
-    picture.save(src / 'turned.jpg', exif=exif, quality=95)
+    image = noise(50, 250)
+    image.save(src / 'turned.jpg', exif=exif, quality=95)
     grey = np.asarray(noise(150, 50).convert('L')).astype(np.uint16) * 256
     Image.fromarray(grey).save(src / 'deep.png')
     tile_photos(src, tmp_path / 'out', size=125)
     tile = np.asarray(Image.open(tmp_path / 'out' / 'turned.jpg-0-0.jpg')).astype(int)
     assert tile.shape == (125, 50, 3)
-    assert np.abs(tile - np.rot90(np.asarray(picture), -1)[:125]).mean() < 6
+    assert np.abs(tile - np.rot90(np.asarray(image), -1)[:125]).mean() < 6
     deep = np.asarray(Image.open(tmp_path / 'out' / 'deep.png-25-0.jpg').convert('L'))
     assert np.abs(deep - (grey[25:] >> 8).astype(int)).mean() < 3
 
@@ -100,7 +100,7 @@ def test_mistakes(tmp_path):
     with pytest.raises(FileNotFoundError, match='there is no folder'):
         tile_photos(src, out)
     src.mkdir()
-    with pytest.raises(FileNotFoundError, match='there is no picture'):
+    with pytest.raises(FileNotFoundError, match='there is no image'):
         tile_photos(src, out)
     Image.new('RGB', (30, 30)).save(src / 'black.png')
     with pytest.raises(ValueError, match='lower --min-std'):
@@ -121,7 +121,7 @@ def test_command(tmp_path):
     command = [sys.executable, TOOL, tmp_path / 'src', tmp_path / 'out', '--size', '100']
     run = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr
-    assert '2 tiles and 0 copies of 1 pictures' in run.stdout
+    assert '2 tiles and 0 copies of 1 images' in run.stdout
     run = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert run.returncode == 1
     assert run.stderr.startswith('tile_photos: ') and 'not empty' in run.stderr

@@ -52,9 +52,9 @@ def test_plot_of_every_adversary(position, mode):
         for one, other in zip(still.parameters(), moved.parameters(), strict=True):
             one.zero_()
             other.fill_(0.3)
-    pictures = [plot_adversary(adversary, (4, 6)) for adversary in (still, moved)]
-    assert pictures[0].shape == (400, 800, 3) and pictures[0].dtype == np.uint8
-    assert not np.array_equal(*pictures)
+    images = [plot_adversary(adversary, (4, 6)) for adversary in (still, moved)]
+    assert images[0].shape == (400, 800, 3) and images[0].dtype == np.uint8
+    assert not np.array_equal(*images)
 
 
 def test_hook_draws_and_touches_nothing_of_the_run():
@@ -62,8 +62,8 @@ def test_hook_draws_and_touches_nothing_of_the_run():
     drawn = {}
 
     class Visualizer:
-        def add_image(self, name, picture, step):
-            drawn[name] = picture, step
+        def add_image(self, name, image, step):
+            drawn[name] = image, step
 
     runner = type('Runner', (), dict(model=model, visualizer=Visualizer(), epoch=4, max_epochs=99))
     hook = ReconstructionHook(interval=5, num_images=3)

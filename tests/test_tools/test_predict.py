@@ -1,4 +1,4 @@
-"""predict.py enlarges what was predicted as it enlarges the picture."""
+"""predict.py enlarges what was predicted as it enlarges the image."""
 
 import torch
 from mmdet.structures import DetDataSample

@@ -152,17 +152,17 @@ def test_mistakes_are_one_sentence(tmp_path):
 
 
 class Page(HTMLParser):
-    """Checks that what is opened is closed, and collects pictures."""
+    """Checks that what is opened is closed, and collects images."""
 
     def __init__(self):
         super().__init__()
-        self.open, self.pictures, self.text = [], [], []
+        self.open, self.images, self.text = [], [], []
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
         assert not re.match('https?:', attributes.get('src', '') + attributes.get('href', ''))
         if tag == 'img':
-            self.pictures.append(attributes['src'])
+            self.images.append(attributes['src'])
         elif tag != 'meta':
             self.open.append(tag)
 
@@ -187,8 +187,8 @@ def test_report(tmp_path):
     page = Page()
     page.feed((tmp_path / 'report.html').read_text())
     assert not page.open
-    assert len(page.pictures) == 3  # the reconstruction, the prediction, the curve
-    for source in page.pictures:
+    assert len(page.images) == 3  # the reconstruction, the prediction, the curve
+    for source in page.images:
         kind, code = source.split(',', 1)
         assert kind.startswith('data:image/')
         assert Image.open(io.BytesIO(base64.b64decode(code))).width <= 900

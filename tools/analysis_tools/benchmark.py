@@ -34,8 +34,8 @@ def gap(text: str) -> float | None:
 
 def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``benchmark.py input``."""
-    parser.add_argument('folder', nargs='?', help='of pictures; by default some are made')
-    parser.add_argument('--pictures', type=int, default=200, help='how many to make')
+    parser.add_argument('folder', nargs='?', help='of images; by default some are made')
+    parser.add_argument('--images', type=int, default=200, help='how many to make')
     parser.add_argument(
         '--size', type=int, nargs=2, default=(500, 375), help='width and height of those, in pixels'
     )
@@ -44,7 +44,7 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--reducing-gap', type=gap, default=1.5, help="of MultiCrop, or 'none' (default: 1.5)"
     )
-    parser.add_argument('--batch-size', type=int, default=100, help='pictures a batch')
+    parser.add_argument('--batch-size', type=int, default=100, help='images per batch')
     parser.add_argument('--workers', type=int, nargs='+', default=[1, 2], help='also by so many')
 
 
@@ -65,7 +65,7 @@ def parse_args() -> argparse.Namespace:
     steps.add_argument(
         '--batch', type=int, default=256 if speed.DEVICE == 'cuda' else 4, help='images'
     )
-    steps.add_argument('--crops', type=int, default=4, help='crops an image')
+    steps.add_argument('--crops', type=int, default=4, help='crops per image')
     steps.add_argument('--img-size', type=int, default=112, help='side of a crop in pixels')
     steps.add_argument(
         '--variants', nargs='+', choices=speed.VARIANTS, default=['ape', 'rpe-coord']
@@ -77,7 +77,7 @@ def parse_args() -> argparse.Namespace:
 
     layers = commands.add_parser('attention', parents=[common])
     layers.add_argument('--sides', nargs='+', type=int, default=[7, 14, 32, 64], help='of the grid')
-    layers.add_argument('--tokens', type=int, default=4096, help='patches a batch')
+    layers.add_argument('--tokens', type=int, default=4096, help='patches per batch')
     layers.add_argument('--heads', type=int, default=12)
     layers.add_argument('--dtype', default='bfloat16')
 

@@ -31,14 +31,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--peak-tflops', type=float, help='of one GPU, in the precision used')
     parser.add_argument('--share', type=float, default=0.5, help='of the peak (default 0.5)')
     parser.add_argument('--memory', type=float, default=80, help='GB of one GPU (default 80)')
-    parser.add_argument('--cores', type=float, default=12, help='for loading, a GPU (default 12)')
+    parser.add_argument('--cores', type=float, default=12, help='for loading, per GPU (default 12)')
     parser.add_argument(
         '--loader-images-per-second', type=float, default=450, help='of one core (default 450)'
     )
     parser.add_argument(
         '--bandwidth', type=float, default=20, help='GB/s each way of a GPU (default 20)'
     )
-    parser.add_argument('--images', type=int, help='pictures of the data set')
+    parser.add_argument('--images', type=int, help='images of the data set')
     parser.add_argument('--json', type=Path, help='file to write the plan to')
     return parser.parse_args()
 

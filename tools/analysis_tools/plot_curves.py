@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument(
         '--keys', nargs='+', help='scalars; by default loss, lr and all of the adversary'
     )
-    parser.add_argument('--out', default='curves.png', help='picture to write')
+    parser.add_argument('--out', default='curves.png', help='image to write')
     args = parser.parse_args()
     runs = {Path(folder).name: read_scalars(folder) for folder in args.work_dirs}
     logged = {name for scalars in runs.values() for name in scalars}

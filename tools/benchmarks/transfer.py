@@ -48,7 +48,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--repeat-pretraining', action='store_true', help='pretrain for each seed anew'
     )
-    parser.add_argument('--gpus', type=int, help='processes a run; all GPUs, or 2 on a CPU')
+    parser.add_argument('--gpus', type=int, help='processes per run; all GPUs, or 2 on a CPU')
     parser.add_argument('--slurm', metavar='PARTITION', help='print Slurm commands, run nothing')
     return parser.parse_args()
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draw mini scenes: small pictures of lit, textured, occluding objects, labelled for three tasks.
+"""Draw mini scenes: small images of lit, textured, occluding objects, labelled for three tasks.
 
     python tools/dataset_converters/make_mini.py data/mini
     python tools/dataset_converters/make_mini.py data/mini --train 400 --unlabelled 20000
@@ -11,7 +11,7 @@
     OUT/coco/{train2017,val2017}/*.jpg
     OUT/coco/annotations/instances_{train,val}2017.json
                                              visible pixels as uncompressed RLE: exact, with holes
-    OUT/unlabelled/*.jpg                     more pictures, with --unlabelled
+    OUT/unlabelled/*.jpg                     more images, with --unlabelled
     OUT/meta.json                            classes, palette, options, counts
 
 adpe_mm/datasets/mini_scenes says how they are drawn. The same options give the same bytes, with any
@@ -32,10 +32,10 @@ def main() -> None:
     )
     parser.add_argument('out', help='folder to make')
     texts = dict(
-        train='labelled pictures to train on',
-        val='labelled pictures to test on',
-        unlabelled='further pictures without labels',
-        size='longer side of a picture, in pixels',
+        train='labelled images to train on',
+        val='labelled images to test on',
+        unlabelled='further images without labels',
+        size='longer side of an image, in pixels',
         classes=f'number of classes, 8 to {MOST_CLASSES}',
         others='smaller objects beside the main one, at the most',
         variation='how much the pose, place and size of main objects vary, in percent',
@@ -51,7 +51,9 @@ def main() -> None:
             metavar='DIR' if field.name == 'photos' else 'N',
             help=f'{texts[field.name]} (default: {field.default})',
         )
-    parser.add_argument('--workers', type=int, metavar='N', help='processes (default: one a core)')
+    parser.add_argument(
+        '--workers', type=int, metavar='N', help='processes (default: one per core)'
+    )
     parser.add_argument('--overwrite', action='store_true', help='replace other mini scenes')
     args = vars(parser.parse_args())
     out, workers, overwrite = (args.pop(name) for name in ('out', 'workers', 'overwrite'))

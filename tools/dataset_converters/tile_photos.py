@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 """Cut large photographs into tiles, to pretrain on a folder of one's own.
 
-    python tools/dataset_converters/tile_photos.py ~/Pictures data/photos --size 512
+    python tools/dataset_converters/tile_photos.py ~/Images data/photos --size 512
 
-Every picture below SRC that Pillow reads is covered by square tiles, spread evenly, so that
-nothing is left out; folders stay as they are. A picture no larger than a tile is copied. What is
+Every image below SRC that Pillow reads is covered by square tiles, spread evenly, so that
+nothing is left out; folders stay as they are. An image no larger than a tile is copied. What is
 nearly uniform (sky, paper) is left out, as there is nothing to learn from it. The names tell where
 a tile was: `beach.jpg-512-0.jpg` starts 512 px below the top of `beach.jpg`, at its left side.
 """
@@ -34,8 +34,8 @@ def main() -> None:
     counts = tile_photos(**vars(args))
     print(
         f'{args.out}: {counts["tiles"]} tiles and {counts["copied"]} copies of {counts["read"]} '
-        f'pictures; left out {counts["uniform"]} nearly uniform tiles, {counts["unreadable"]} '
-        'unreadable pictures'
+        f'images; left out {counts["uniform"]} nearly uniform tiles, {counts["unreadable"]} '
+        'unreadable images'
     )
 
 

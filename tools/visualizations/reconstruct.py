@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Mask pictures and show what a pretrained network makes of them.
+"""Mask images and show what a pretrained network makes of them.
 
     python tools/visualizations/reconstruct.py CONFIG CHECKPOINT IMAGES... --out DIR
 
@@ -26,9 +26,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     parser.add_argument('config', help='pretraining config')
     parser.add_argument('checkpoint', help='checkpoint of that config')
-    parser.add_argument('images', nargs='+', help='pictures, or folders of them')
+    parser.add_argument('images', nargs='+', help='images, or folders of them')
     parser.add_argument('--out', default='reconstructions', help='folder to write to')
-    parser.add_argument('--num', type=int, default=16, help='how many pictures at most')
+    parser.add_argument('--num', type=int, default=16, help='how many images at most')
     parser.add_argument('--seed', type=int, default=0, help='chooses the masks')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='overrides')
     args = parser.parse_args()

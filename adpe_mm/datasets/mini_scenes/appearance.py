@@ -170,7 +170,7 @@ def paint(
     Args:
         rng: Source of randomness.
         objects: From back to front.
-        shape: (height, width) of the picture.
+        shape: (height, width) of the image.
         photos: Paths of photographs; if any, every second background is cut from one.
 
     Returns:
@@ -196,7 +196,7 @@ def paint(
         ground = material(rng, shape, min(shape) * rng.uniform(0.1, 0.35), taken)
     flat = np.zeros((3, *shape), np.float32)
     flat[2] = 1
-    picture = shade(ground, flat, light)
+    image = shade(ground, flat, light)
 
     for item in objects:
         cover = np.zeros(shape, np.float32)
@@ -205,14 +205,14 @@ def paint(
         moved = cv2.warpAffine(cover, np.float32([[1, 0, throw[0]], [0, 1, throw[1]]]), shape[::-1])
         cast = cv2.GaussianBlur(moved, (0, 0), max(0.12 * item.spacing, 0.5))
         contact = cv2.GaussianBlur(cover, (0, 0), max(0.25 * item.spacing, 0.5))
-        picture *= ((1 - 0.55 * cast) * (1 - 0.3 * contact))[..., None]
+        image *= ((1 - 0.55 * cast) * (1 - 0.3 * contact))[..., None]
         made_of = material(rng, item.distance.shape, item.spacing * rng.uniform(0.5, 1.5), taken)
         opacity = cover[item.window][..., None]
-        patch = picture[item.window]
+        patch = image[item.window]
         patch += opacity * (shade(made_of, item.normal, light) - patch)
 
     y, x = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j].astype(np.float32)
     falloff = 1 + rng.uniform(0, 0.25) * (x * direction[0] + y * direction[1])
-    picture *= falloff[..., None]
-    picture += rng.normal(0, rng.uniform(0.004, 0.015), picture.shape)
-    return (picture.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    image *= falloff[..., None]
+    image += rng.normal(0, rng.uniform(0.004, 0.015), image.shape)
+    return (image.clip(0, 1) * 255 + 0.5).astype(np.uint8)

@@ -44,7 +44,7 @@ def sites(name: str) -> np.ndarray:
 
 
 class Drawn(NamedTuple):
-    """An object's geometry in the window of the picture that holds it, h x w pixels."""
+    """An object's geometry in the window of the image that holds it, h x w pixels."""
 
     label: int
     window: tuple[slice, slice]
@@ -102,14 +102,14 @@ def place(
     shape: tuple[int, int],
     variation: float = 1.0,
 ) -> Drawn:
-    """Put an object of a class into a picture, in a random pose.
+    """Put an object of a class into an image, in a random pose.
 
     Args:
         rng: Source of randomness.
         label: Index of its class.
         name: Name of its class.
         spacing: Of its parts, in pixels.
-        shape: (height, width) of the picture.
+        shape: (height, width) of the image.
         variation: Of the pose and the place: 1 as objects are meant to be, 0 none, in the middle.
     """
     size = np.array(shape[::-1])
@@ -126,7 +126,7 @@ def place(
     radii = 0.54 * spacing * np.exp(variation * rng.uniform(-0.08, 0.08, 5))
     angles = tilt + variation * rng.uniform(-0.2, 0.2, 5)
 
-    # In (x, y); the window may reach beyond the picture, and is cut to it at the end.
+    # In (x, y); the window may reach beyond the image, and is cut to it at the end.
     low = np.floor(points.min(0) - 0.8 * spacing).astype(int)
     high = np.ceil(points.max(0) + 0.8 * spacing).astype(int)
     xs, ys = (np.arange(a, b, dtype=np.float32) + 0.5 for a, b in zip(low, high, strict=True))
@@ -188,7 +188,7 @@ def compose(
         rng: Source of randomness.
         label: Class of the main object.
         names: Of all classes.
-        shape: (height, width) of the picture.
+        shape: (height, width) of the image.
         others: Smaller objects, at the most.
         variation: Of the main object's pose, place and size, 0 to 1.
 

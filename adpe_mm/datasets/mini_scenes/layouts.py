@@ -73,25 +73,25 @@ def link(source: Path, target: Path) -> None:
 def write_scene(
     index: int, split: str, options: Options, root: Path, photos: list[str]
 ) -> tuple[dict, list[dict]]:
-    """Draw a picture and write it in every layout.
+    """Draw an image and write it in every layout.
 
     Returns:
-        COCO's entry for the picture, and those for its objects without ids.
+        COCO's entry for the image, and those for its objects without ids.
     """
-    picture, seen, labels = draw(options, split, index, photos)
+    image, seen, labels = draw(options, split, index, photos)
     name = f'{split}_{index + 1:06d}'
     if split == 'unlabelled':
-        Image.fromarray(picture).save(root / split / f'{name}.jpg', quality=options.quality)
+        Image.fromarray(image).save(root / split / f'{name}.jpg', quality=options.quality)
         return {}, []
     names = class_names(options.classes)
     file = root / 'imagenet' / split / names[index % options.classes] / f'{name}.jpg'
-    Image.fromarray(picture).save(file, quality=options.quality)
+    Image.fromarray(image).save(file, quality=options.quality)
     link(file, root / 'coco' / f'{split}2017' / file.name)
     ade = dict(train='training', val='validation')[split]
     link(file, root / 'ade' / 'images' / ade / file.name)
     values = np.array([options.classes + 1, *(label + 1 for label in labels)], np.uint8)
     Image.fromarray(values[seen]).save(root / 'ade' / 'annotations' / ade / f'{name}.png')
-    entry = dict(id=index + 1, file_name=file.name, height=picture.shape[0], width=picture.shape[1])
+    entry = dict(id=index + 1, file_name=file.name, height=image.shape[0], width=image.shape[1])
     return entry, [annotation(seen == i, label) for i, label in enumerate(labels, 1)]
 
 

@@ -12,12 +12,12 @@ SPLITS = ('train', 'val', 'unlabelled')
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What decides about the pictures.
+    """What decides about the images.
 
     Attributes:
-        train: Number of labelled pictures to train on.
-        val: Number of labelled pictures to test on.
-        unlabelled: Number of further pictures without labels.
+        train: Number of labelled images to train on.
+        val: Number of labelled images to test on.
+        unlabelled: Number of further images without labels.
         size: Longer side, in pixels; the other is 3/4 of it or the same.
         classes: Number of classes, K.
         others: Smaller objects beside the main one, at the most; at least one, unless it is 0.
@@ -46,7 +46,7 @@ class Options:
             if getattr(self, name) < self.classes:
                 raise ValueError(
                     f'--{name} must be at least the number of classes, {self.classes}, for one '
-                    f'picture of each, got {getattr(self, name)}'
+                    f'image of each, got {getattr(self, name)}'
                 )
         if self.unlabelled < 0:
             raise ValueError(f'--unlabelled must not be negative, got {self.unlabelled}')
@@ -65,16 +65,16 @@ class Options:
 def draw(
     options: Options, split: str, index: int, photos: list[str]
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Draw one picture.
+    """Draw one image.
 
     Args:
         options: Of the data set.
         split: 'train', 'val' or 'unlabelled'.
-        index: Of the picture in the split.
+        index: Of the image in the split.
         photos: Paths of photographs for backgrounds, or none.
 
     Returns:
-        The picture, uint8 RGB (height, width, 3); which object is seen where, uint8
+        The image, uint8 RGB (height, width, 3); which object is seen where, uint8
         (height, width), 0 for the background and i + 1 for object i; and the objects' classes,
         the main one's being ``index % options.classes``.
     """

@@ -27,7 +27,7 @@ def start_worker() -> None:
 
 
 def find_photos(folder: str) -> list[str]:
-    """Paths of the photographs below a folder, sorted; what is no picture is named and left out.
+    """Paths of the photographs below a folder, sorted; what is no image is named and left out.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -104,7 +104,7 @@ def make_mini(
     Args:
         out: Folder to make.
         options: What to draw.
-        workers: Number of processes; None is one a core. No matter for the result.
+        workers: Number of processes; None is one per core. No matter for the result.
         overwrite: Replace mini scenes drawn with other options.
 
     Returns:
@@ -152,11 +152,11 @@ def make_mini(
             out.rename(old)
         new.rename(out)
     seconds = time.perf_counter() - start
-    pictures = sum(count['pictures'] for count in meta['counts'].values())
+    images = sum(count['pictures'] for count in meta['counts'].values())
     for split, count in meta['counts'].items():
-        print(f'{split}: {count["pictures"]} pictures, {count["objects"]} labelled objects')
+        print(f'{split}: {count["pictures"]} images, {count["objects"]} labelled objects')
     print(
-        f'drew {pictures} pictures of {len(meta["classes"])} classes into {out} in {seconds:.0f} s '
-        f'({pictures / seconds:.0f}/s, {workers} processes)'
+        f'drew {images} images of {len(meta["classes"])} classes into {out} in {seconds:.0f} s '
+        f'({images / seconds:.0f}/s, {workers} processes)'
     )
     return meta

@@ -4,7 +4,7 @@ from .compile import CompileHook
 from .float32 import Float32Hook
 from .runtime_info import DeferredRuntimeInfoHook
 from .seed import IterationSeedHook
-from .unreadable import UnreadablePicturesHook
+from .unreadable import UnreadableImagesHook
 
 __all__ = [
     'AdversaryProjectionHook',
@@ -14,5 +14,5 @@ __all__ = [
     'Float32Hook',
     'IterationSeedHook',
     'SafeCheckpointHook',
-    'UnreadablePicturesHook',
+    'UnreadableImagesHook',
 ]

@@ -40,7 +40,7 @@ class SafeCheckpointHook(CheckpointHook):
     together, and would have to agree on an iteration first.
 
     Args:
-        **kwargs: As of mmengine's `CheckpointHook`.
+        **kwargs: See mmengine's `CheckpointHook`.
 
     Raises:
         FileNotFoundError: If the checkpoint to resume from is gone.

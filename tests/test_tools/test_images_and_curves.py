@@ -25,42 +25,42 @@ def run(tool, *arguments):
 
 @pytest.fixture
 def trained(tmp_path):
-    """A config, its checkpoint, and pictures of which one is broken."""
+    """A config, its checkpoint, and images of which one is broken."""
     Config(dict(model=tiny_config(), default_scope='mmpretrain')).dump(tmp_path / 'config.py')
     torch.save(dict(state_dict=tiny_model().state_dict()), tmp_path / 'epoch_1.pth')
-    (tmp_path / 'pictures' / 'more').mkdir(parents=True)
+    (tmp_path / 'images' / 'more').mkdir(parents=True)
     rng = np.random.default_rng(0)
     for i in range(9):
         pixels = rng.integers(0, 255, (50 + i, 60, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / 'pictures' / 'more' / f'{i}.png')
-    (tmp_path / 'pictures' / 'broken.jpg').write_bytes(b'broken')
+        Image.fromarray(pixels).save(tmp_path / 'images' / 'more' / f'{i}.png')
+    (tmp_path / 'images' / 'broken.jpg').write_bytes(b'broken')
     return tmp_path
 
 
 def test_reconstruct(trained):
     done = run(
         'visualizations/reconstruct.py', trained / 'config.py', trained / 'epoch_1.pth',
-        trained / 'pictures', '--out', trained / 'out',
+        trained / 'images', '--out', trained / 'out',
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert 'skipped' in done.stdout and 'broken.jpg' in done.stdout
     names = sorted(path.name for path in (trained / 'out').iterdir())
     assert names == ['adversary.png', 'reconstruction_0.png', 'reconstruction_1.png']
     sheets = [Image.open(trained / 'out' / name) for name in names[1:]]
-    assert sheets[0].height > sheets[1].height  # eight pictures and one
+    assert sheets[0].height > sheets[1].height  # eight images and one
 
 
 def test_reconstruct_names_a_users_mistake_in_one_sentence(trained):
-    config, checkpoint, pictures = (
-        trained / 'config.py', trained / 'epoch_1.pth', trained / 'pictures'
+    config, checkpoint, images = (
+        trained / 'config.py', trained / 'epoch_1.pth', trained / 'images'
     )  # fmt: skip
     torch.save(dict(state_dict=tiny_model('ape', None).state_dict()), trained / 'other.pth')
     for arguments, sentence in [
-        ((trained / 'no.py', checkpoint, pictures), 'there is no config'),
-        ((config, trained / 'no.pth', pictures), 'there is no checkpoint'),
-        ((config, checkpoint, trained / 'none'), 'there is no picture or folder'),
-        ((config, trained / 'other.pth', pictures), 'holds another network'),
-        ((config, checkpoint, pictures / 'broken.jpg'), 'none of the pictures can be read'),
+        ((trained / 'no.py', checkpoint, images), 'there is no config'),
+        ((config, trained / 'no.pth', images), 'there is no checkpoint'),
+        ((config, checkpoint, trained / 'none'), 'there is no image or folder'),
+        ((config, trained / 'other.pth', images), 'holds another network'),
+        ((config, checkpoint, images / 'broken.jpg'), 'none of the images can be read'),
     ]:
         done = run('visualizations/reconstruct.py', *arguments)
         assert done.returncode == 1
