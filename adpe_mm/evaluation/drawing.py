@@ -39,7 +39,7 @@ def reconstruction_rows(
 
     Args:
         inputs: (B, 3, H, W), normalised.
-        masked: (B, 1, H, W) bool, True where removed.
+        masked: (B, 1, H, W) bool, True where masked.
         prediction: (B, 3, H, W), normalised.
         mean: Of the normalisation, from 0 to 255.
         std: Of the normalisation.
@@ -48,9 +48,9 @@ def reconstruction_rows(
         (B, H, 4 * W, 3) uint8, RGB.
     """
     given, predicted = to_pixels(inputs, mean, std), to_pixels(prediction, mean, std)
-    removed = masked.permute(0, 2, 3, 1).cpu().numpy()
-    holes = np.where(removed, np.uint8(GREY), given)
-    return np.concatenate((given, holes, np.where(removed, predicted, given), predicted), axis=2)
+    hidden = masked.permute(0, 2, 3, 1).cpu().numpy()
+    holes = np.where(hidden, np.uint8(GREY), given)
+    return np.concatenate((given, holes, np.where(hidden, predicted, given), predicted), axis=2)
 
 
 def reconstruction_sheet(rows: np.ndarray, side: int = 168, gap: int = 4) -> np.ndarray:
