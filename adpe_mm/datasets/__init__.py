@@ -1,4 +1,4 @@
-from .images import Images, UnreadableImage, collate_crops, start_worker
+from .images import Images, UnreadableImage, collate_crops, find_images, start_worker
 from .samplers import EpochSampler, SampleKey
 from .transforms import LoadImage, MultiCrop, PackCrops
 
@@ -11,5 +11,6 @@ __all__ = [
     'SampleKey',
     'UnreadableImage',
     'collate_crops',
+    'find_images',
     'start_worker',
 ]

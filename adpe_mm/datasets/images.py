@@ -4,7 +4,7 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -131,6 +131,23 @@ class Images(BaseDataset):
             f'{TRIES} images in a row cannot be read, the last being {unreadable[-1]}: check '
             'train_dataloader.dataset.data_root'
         )
+
+
+def find_images(names: Iterable[str | Path]) -> list[str]:
+    """Paths of images, given as files and as folders with all below them.
+
+    Raises:
+        FileNotFoundError: If one is missing, or there is no image in a folder.
+    """
+    paths: list[str] = []
+    for name in names:
+        found = sorted(_walk(Path(name))) if Path(name).is_dir() else [str(name)]
+        if not found or not Path(found[0]).is_file():
+            raise FileNotFoundError(
+                f"there is no image or folder of images '{name}' ({', '.join(EXTENSIONS)})"
+            )
+        paths += found
+    return paths
 
 
 def _walk(folder: Path) -> Iterator[str]:

@@ -14,7 +14,7 @@ from mmengine.structures import BaseDataElement, PixelData
 from PIL import Image
 
 from adpe_mm.checkpoints import check_fits, find_weights, read_checkpoint
-from adpe_mm.datasets.images import EXTENSIONS
+from adpe_mm.datasets import find_images
 from adpe_mm.models import AdPEViT
 from adpe_mm.registry import MODELS, TRANSFORMS
 
@@ -35,27 +35,17 @@ def enlarge(sample: BaseDataElement, factor: int) -> None:
             sample.pred_instances.masks = repeat(sample.pred_instances.masks)
 
 
-def find_images(cfg: Config, images: list[str], limit: int) -> list[Path]:
-    """The images to draw.
+def images_to_draw(cfg: Config, names: list[str], limit: int) -> list[Path]:
+    """The first of the images that are named, or of the test set if none is.
 
     Raises:
-        FileNotFoundError: If one is missing, or there is none.
+        FileNotFoundError: If one is missing.
     """
-    found: list[Path] = []
-    for name in map(Path, images):
-        if name.is_dir():
-            found += sorted(p for p in name.rglob('*') if p.suffix.lower() in EXTENSIONS)
-        elif name.is_file():
-            found.append(name)
-        else:
-            raise FileNotFoundError(f"there is no image or folder '{name}'")
-    if not images:
-        dataset = DATASETS.build(cfg.test_dataloader.dataset)
-        infos = (dataset.get_data_info(i) for i in range(min(limit, len(dataset))))
-        found = [Path(info['img_path']) for info in infos]
-    if not found:
-        raise FileNotFoundError(f'no images in {images}')
-    return found[:limit]
+    if names:
+        return list(map(Path, find_images(names)[:limit]))
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    number = min(limit, len(dataset))
+    return [Path(dataset.get_data_info(i)['img_path']) for i in range(number)]
 
 
 class Predictor:

@@ -1,7 +1,5 @@
 """Reconstructions, and what the adversary does: while pretraining runs, and of a checkpoint."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -13,8 +11,7 @@ from PIL import Image, ImageOps
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from adpe_mm.checkpoints import check_fits, load_weights, unwrap
-from adpe_mm.datasets import Images, LoadImage, UnreadableImage
-from adpe_mm.datasets.images import EXTENSIONS
+from adpe_mm.datasets import LoadImage, UnreadableImage
 from adpe_mm.models import MAEPlus
 from adpe_mm.registry import HOOKS, MODELS
 
@@ -113,19 +110,8 @@ def load_model(cfg: Config, checkpoint: str) -> MAEPlus:
     return model.eval()
 
 
-def find_images(names: list[str], limit: int) -> list[str]:
-    """Files of a list of files and folders, spread evenly over them if they are too many."""
-    paths = []
-    for name in names:
-        if Path(name).is_dir():
-            found = Images(data_root=name)
-            paths += [found.get_data_info(i)['img_path'] for i in range(len(found))]
-        elif Path(name).is_file():
-            paths.append(name)
-        else:
-            raise FileNotFoundError(
-                f"there is no image or folder '{name}' ({', '.join(EXTENSIONS)})"
-            )
+def spread(paths: list[str], limit: int) -> list[str]:
+    """At most so many, spread evenly over all."""
     chosen = np.linspace(0, len(paths) - 1, min(limit, len(paths))).round().astype(int)
     return [paths[i] for i in chosen]
 

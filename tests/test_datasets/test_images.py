@@ -9,7 +9,14 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from adpe_mm.datasets import EpochSampler, Images, SampleKey, collate_crops, start_worker
+from adpe_mm.datasets import (
+    EpochSampler,
+    Images,
+    SampleKey,
+    collate_crops,
+    find_images,
+    start_worker,
+)
 
 PIPELINE = [
     dict(type='adpe_mm.MultiCrop', num_crops=2, size=(8, 12)),
@@ -184,3 +191,13 @@ def test_a_worker_has_one_thread():
     worker.start()
     assert ours.poll(30) and ours.recv() == (1, 1)
     worker.join()
+
+
+def test_images_are_found_by_file_and_by_folder(folder):
+    (folder / 'empty').mkdir()
+    everything = find_images([folder])
+    assert everything == sorted(everything) and len(everything) > 3
+    assert find_images([everything[2], folder]) == [everything[2], *everything]
+    for name in ('nowhere', 'empty'):
+        with pytest.raises(FileNotFoundError, match=f"no image or folder of images '.*{name}'"):
+            find_images([everything[0], folder / name])

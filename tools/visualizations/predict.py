@@ -16,7 +16,7 @@ import torch
 from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 
-from adpe_mm.evaluation.predictions import Predictor, find_images
+from adpe_mm.evaluation.predictions import Predictor, images_to_draw
 from adpe_mm.launch import one_sentence_errors, read_config
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     init_default_scope(cfg.default_scope)
     predictor = Predictor(cfg, args.checkpoint, args.device)
     args.out.mkdir(parents=True, exist_ok=True)
-    images = find_images(cfg, args.images, args.max)
+    images = images_to_draw(cfg, args.images, args.max)
     for path in images:
         batch = predictor.load(path)
         predictor.draw(path, batch, args.out / f'{path.stem}.png', args.score)

@@ -15,8 +15,9 @@ from pathlib import Path
 from mmengine.config import DictAction
 from PIL import Image
 
+from adpe_mm.datasets import find_images
 from adpe_mm.evaluation.drawing import plot_adversary, reconstruction_sheet
-from adpe_mm.evaluation.reconstruction import find_images, load_model, open_images, reconstruct
+from adpe_mm.evaluation.reconstruction import load_model, open_images, reconstruct, spread
 from adpe_mm.launch import one_sentence_errors, read_config
 
 PER_SHEET = 8
@@ -35,7 +36,7 @@ def main() -> None:
     model = load_model(read_config(args.config, args.cfg_options), args.checkpoint)
     size = model.backbone.patch_embed.init_input_size
     inputs = model.data_preprocessor(
-        dict(inputs=open_images(find_images(args.images, args.num), size))
+        dict(inputs=open_images(spread(find_images(args.images), args.num), size))
     )['inputs']
     rows = reconstruct(model, inputs, args.seed)
     out = Path(args.out)
