@@ -18,15 +18,15 @@ from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 
-def _child(name: str, parent: Registry, location: str) -> Registry:
-    return Registry(name, parent=parent, scope='adpe_mm', locations=[location])
+def _child(name: str, parent: Registry, *locations: str) -> Registry:
+    return Registry(name, parent=parent, scope='adpe_mm', locations=list(locations))
 
 
 MODELS = _child('model', MMENGINE_MODELS, 'adpe_mm.models')
 DATASETS = _child('dataset', MMENGINE_DATASETS, 'adpe_mm.datasets')
 TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, 'adpe_mm.datasets')
 DATA_SAMPLERS = _child('data sampler', MMENGINE_DATA_SAMPLERS, 'adpe_mm.datasets')
-HOOKS = _child('hook', MMENGINE_HOOKS, 'adpe_mm.engine')
+HOOKS = _child('hook', MMENGINE_HOOKS, 'adpe_mm.engine', 'adpe_mm.evaluation')
 LOOPS = _child('loop', MMENGINE_LOOPS, 'adpe_mm.engine')
 RUNNERS = _child('runner', MMENGINE_RUNNERS, 'adpe_mm.engine')
 OPTIM_WRAPPERS = _child('optim_wrapper', MMENGINE_OPTIM_WRAPPERS, 'adpe_mm.engine')

@@ -24,7 +24,8 @@ CONFIGS = Path(__file__).parents[1] / 'configs'
 MAE = CONFIGS / 'pretrain' / 'mae_vit-ti_mini.py'
 PRETRAIN = sorted(set((CONFIGS / 'pretrain').glob('*.py')) - {MAE})
 TASKS = sorted(path for task in ('cls', 'seg', 'det') for path in (CONFIGS / task).glob('*.py'))
-ALL = [*PRETRAIN, MAE, *TASKS]
+BENCHMARKS = sorted((CONFIGS / 'benchmarks').rglob('*.py'))
+ALL = [*PRETRAIN, MAE, *TASKS, *BENCHMARKS]
 
 # What a runner reads.
 KEYS = {
@@ -87,7 +88,7 @@ def test_schedule_arithmetic(path):
 def test_docstring_says_what_it_is_how_it_runs_and_what_to_expect(path):
     text = path.read_text()
     doc = text.split('"""')[1]
-    assert f'configs/{path.parent.name}/{path.name}' in doc
+    assert path.relative_to(CONFIGS.parent).as_posix() in doc
     assert 'not run' in doc.replace('\n', ' ') or 'Measured' in doc
 
 
@@ -104,7 +105,7 @@ def build_parts(cfg):
             TRANSFORMS.build(transform)
         dataset = dict(loader.dataset)
         dataset.pop('pipeline')
-        if dataset['type'] not in ('adpe_mm.Pictures', 'ImageNet', 'CustomDataset'):
+        if dataset['type'] not in ('adpe_mm.Images', 'ImageNet', 'CustomDataset'):
             DATASETS.build(dict(dataset, lazy_init=True))
     for evaluator in ('val_evaluator', 'test_evaluator'):
         if cfg.get(evaluator) and cfg[evaluator].type != 'CocoMetric':  # reads its file
@@ -138,6 +139,30 @@ def test_task_config_builds(path):
         depths = {group['depth'] for group in groups}
         assert depths == set(range(model.backbone.num_layers + 2))
     assert LOOPS.get(cfg.train_cfg.type) and RUNNERS.get(cfg.runner_type)
+
+
+@pytest.mark.parametrize('path', BENCHMARKS, ids=lambda path: '/'.join(path.parts[-2:]))
+def test_benchmark_config_builds(path):
+    """And its schedule ends with the training; that of a smoke test is never reached."""
+    cfg = Config.fromfile(path)
+    assert set(cfg.keys()) <= KEYS, set(cfg.keys()) - KEYS
+    init_default_scope(cfg.default_scope)
+    build_parts(cfg)
+    warm_up, decay = cfg.param_scheduler
+    length = cfg.train_cfg.get('max_iters') or cfg.train_cfg.max_epochs
+    assert warm_up.begin == 0 < warm_up.end
+    assert decay.end > length if path.parent.name == 'smoke' else decay.end == length
+    if 'T_max' in decay:
+        assert decay.T_max == decay.end - decay.begin
+
+
+def test_an_environment_variable_says_where_mini_scenes_are(monkeypatch):
+    path = CONFIGS / 'benchmarks' / 'mini' / 'det.py'
+    assert Config.fromfile(path).val_dataloader.dataset.data_root == 'data/mini_benchmark/coco'
+    monkeypatch.setenv('MINI_DATA', 'elsewhere')
+    cfg = Config.fromfile(path)
+    assert cfg.train_dataloader.dataset.data_root == 'elsewhere/coco'
+    assert cfg.test_evaluator.ann_file == 'elsewhere/coco/annotations/instances_val2017.json'
 
 
 @pytest.mark.parametrize('path', TASKS, ids=lambda path: path.stem)
@@ -227,7 +252,7 @@ def test_published_sizes_and_shapes(ape):
 
 @pytest.mark.parametrize(
     'name, millions',
-    # Encoder, decoder and mask token of MAE at patch 16 and crop 112; iRPE adds 50 x 64 a block.
+    # Encoder, decoder and mask token of MAE at patch 16 and crop 112; iRPE adds 50 x 64 per block.
     [('maeplus_vit-b_ape_400e', 111.7), ('adpe_vit-b_1600e', 111.7)],
 )
 def test_published_network_sizes(name, millions):

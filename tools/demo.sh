@@ -10,44 +10,41 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 smoke=${SMOKE:-}
 data=${DATA:-data/mini${smoke:+_smoke}}
 work_dir=${WORK_DIR:-work_dirs/demo${smoke:+_smoke}}
-config=configs/pretrain/adpe_vit-ti_mini.py
 pretrain_dir=$work_dir/pretrain
 log=$pretrain_dir/output.log
 start=$SECONDS
 
-pictures=(--size 64 --train 2000 --val 200 --others 0 --variation 30)
-stop_after=$pretrain_dir/epoch_6.pth
-pretrain_options=(train_dataloader.dataset.data_root="$data/imagenet")
-cls_options=({train,val,test}_dataloader.dataset.data_root="$data/imagenet")
-seg_options=({train,val,test}_dataloader.dataset.data_root="$data/ade")
-det_options=({train,val,test}_dataloader.dataset.data_root="$data/coco"
-    {val,test}_evaluator.ann_file="$data/coco/annotations/instances_val2017.json")
-compared_with=(scratch)
-if [ -n "$smoke" ]; then
-    pictures=(--size 64 --train 320 --val 16 --others 0 --variation 30)
+if [ -z "$smoke" ]; then
+    scenes=(--size 64 --train 2000 --val 200 --others 0 --variation 30)
+    config=configs/pretrain/adpe_vit-ti_mini.py
+    tasks=(--cls configs/cls/adpe-vit-ti_mini.py --seg configs/seg/upernet_adpe-vit-ti_mini.py
+        --det configs/det/mask-rcnn_adpe-vit-ti_mini.py)
+    stop_after=$pretrain_dir/epoch_6.pth
+    compared_with=(scratch)
+else
+    recipes=configs/benchmarks/smoke
+    scenes=(--size 64 --train 320 --val 16 --others 0 --variation 30)
+    config=$recipes/pretrain.py
+    tasks=(--cls "$recipes/cls.py" --seg "$recipes/seg.py" --det "$recipes/det.py")
     stop_after=$pretrain_dir/epoch_1.pth
-    pretrain_options+=(train_cfg.max_epochs=4 default_hooks.checkpoint.interval=1)
-    cls_options+=(train_cfg.max_epochs=1 train_cfg.val_interval=2)
-    seg_options+=(train_cfg.max_iters=4 train_cfg.val_interval=8 default_hooks.checkpoint.interval=4)
-    det_options+=(train_cfg.max_iters=4 train_cfg.val_interval=8 default_hooks.checkpoint.interval=4)
     compared_with=()
 fi
+export MINI_DATA=$data # the configs look there
 
-# One process a GPU; without GPUs, two on the CPU.
+# One process per GPU; without GPUs, two on the CPU.
 processes=$(python -c 'import torch; print(min(torch.cuda.device_count(), 2) or 2)')
 PORT=${PORT:-$(python -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')}
 export PORT
 
 # Replaces the (sub)shell that calls it, so that a signal reaches the launcher.
 train() {
-    exec tools/dist_train.sh "$config" "$processes" --work-dir "$pretrain_dir" "$@" \
-        --cfg-options "${pretrain_options[@]}"
+    exec tools/dist_train.sh "$config" "$processes" --work-dir "$pretrain_dir" "$@"
 }
 show() { grep --line-buffered -E 'Epoch\(train\)|stopped by|resumed|Error|train: ' || true; }
 say() { printf '\n== %s\n' "$*"; }
 
 say "1/5 mini scenes: $data"
-python tools/dataset_converters/make_mini.py "$data" "${pictures[@]}"
+python tools/dataset_converters/make_mini.py "$data" "${scenes[@]}"
 
 say "2/5 pretraining with $processes processes, until it is stopped; all output in $log"
 rm -rf "$work_dir"
@@ -77,10 +74,7 @@ python tools/visualizations/reconstruct.py "$config" "$checkpoint" "$data/imagen
 
 say '5/5 classification, segmentation and detection, from these weights and from scratch'
 python tools/benchmarks/transfer.py adpe="$checkpoint" "${compared_with[@]}" --out "$work_dir" \
-    --gpus "$processes" \
-    --cls configs/cls/adpe-vit-ti_mini.py --cls-options "${cls_options[@]}" \
-    --seg configs/seg/upernet_adpe-vit-ti_mini.py --seg-options "${seg_options[@]}" \
-    --det configs/det/mask-rcnn_adpe-vit-ti_mini.py --det-options "${det_options[@]}"
+    --gpus "$processes" "${tasks[@]}"
 
 say "done in $((SECONDS - start)) s"
 echo "report:           $work_dir/report.html (open it in a browser)"

@@ -19,16 +19,21 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import adpe_mm  # noqa: F401  checks the installed versions first
-from adpe_mm.engine.hooks.checkpoint_fit import file_hash
-from adpe_mm.utils.checkpoint import read_checkpoint
-from adpe_mm.utils.launch import (
+from adpe_mm.checkpoints import file_hash, read_checkpoint
+from adpe_mm.evaluation.results import describe_test
+from adpe_mm.evaluation.testing import (
+    keep_details,
+    remember_classes,
+    show_predictions,
+    split_classes,
+)
+from adpe_mm.launch import (
     add_config_arguments,
     init_processes,
     load_config,
     one_sentence_errors,
     without_pinned_memory,
 )
-from adpe_mm.utils.results import describe_test
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,7 +47,7 @@ def parse_args() -> argparse.Namespace:
         help='keep the predictions: a .pkl file, or for segmentation a folder of PNG files',
     )
     parser.add_argument('--show', action='store_true', help='show predictions in a window')
-    parser.add_argument('--show-dir', help='folder to save pictures with predictions to')
+    parser.add_argument('--show-dir', help='folder to save images with predictions to')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds a window stays')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     return parser.parse_args()
@@ -71,85 +76,9 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
         cfg.tta = True
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
     if args.show or args.show_dir:
-        show_predictions(cfg, args)
+        show_predictions(cfg, args.show, args.show_dir, args.wait_time)
     keep_details(cfg, args.out)
     return cfg
-
-
-def show_predictions(cfg: Config, args: argparse.Namespace) -> None:
-    """Have the visualization hook of the task's library draw."""
-    hook = cfg.get('default_hooks', {}).get('visualization')
-    if hook is None:
-        raise ValueError('--show and --show-dir need default_hooks.visualization in the config')
-    if cfg.default_scope == 'mmpretrain':
-        hook.update(enable=True, show=args.show, out_dir=args.show_dir, interval=1)
-    else:
-        hook.update(draw=True, show=args.show, wait_time=args.wait_time, interval=1)
-        if cfg.default_scope == 'mmdet':
-            hook.pop('interval')
-            hook.update(test_out_dir=args.show_dir)
-        elif args.show_dir:
-            cfg.visualizer.update(
-                save_dir=args.show_dir, vis_backends=[dict(type='LocalVisBackend')]
-            )
-
-
-def keep_details(cfg: Config, out: str | None) -> None:
-    """Results by class from COCO's metric; predictions where `out` says."""
-    evaluators = cfg.test_evaluator
-    evaluators = list(evaluators) if isinstance(evaluators, list) else [evaluators]
-    for evaluator in evaluators:
-        if evaluator.type.endswith('CocoMetric'):
-            evaluator.classwise = True
-        if out and evaluator.type.endswith('IoUMetric'):
-            evaluator.output_dir = out
-    if out and cfg.default_scope != 'mmseg':
-        if not out.endswith(('.pkl', '.pickle')):
-            raise ValueError(f"--out must be a .pkl file, got '{out}'")
-        kind = 'DumpDetResults' if cfg.default_scope == 'mmdet' else 'DumpResults'
-        evaluators.append(ConfigDict(type=kind, out_file_path=out))
-    cfg.test_evaluator = evaluators
-
-
-def remember_classes(runner: Runner) -> dict[str, dict[str, float]]:
-    """Have mmseg's metric fill the returned dict, class by class, where it only prints."""
-    found = {}
-    evaluator = runner.build_evaluator(runner._test_evaluator)
-    runner._test_evaluator = evaluator
-    for metric in evaluator.metrics:
-        if not hasattr(metric, 'total_area_to_metrics'):
-            continue
-        compute = metric.total_area_to_metrics
-
-        def keep(*args, compute=compute, metric=metric, **kwargs):
-            result = compute(*args, **kwargs)
-            for name in ('IoU', 'Acc'):
-                if name in result:
-                    found[name] = dict(
-                        zip(
-                            metric.dataset_meta['classes'],
-                            (100 * result[name]).tolist(),
-                            strict=True,
-                        )
-                    )
-            return result
-
-        metric.total_area_to_metrics = keep
-    return found
-
-
-def split_classes(
-    metrics: dict[str, float], by_class: dict[str, dict[str, float]]
-) -> dict[str, float]:
-    """Move COCO's results of single classes out of the metrics, into `by_class`."""
-    whole = {}
-    for name, value in metrics.items():
-        kind, _, rest = name.rpartition('/')
-        if rest.endswith('_precision'):
-            by_class.setdefault(kind or 'AP', {})[rest.removesuffix('_precision')] = float(value)
-        else:
-            whole[name] = value
-    return whole
 
 
 def main() -> None:

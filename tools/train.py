@@ -12,7 +12,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import adpe_mm  # noqa: F401  checks the installed versions first
-from adpe_mm.utils.launch import (
+from adpe_mm.launch import (
     add_config_arguments,
     init_processes,
     keep_freed_memory,

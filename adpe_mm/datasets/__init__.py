@@ -1,15 +1,16 @@
-from .pictures import Pictures, UnreadablePicture, collate_crops, start_worker
+from .images import Images, UnreadableImage, collate_crops, find_images, start_worker
 from .samplers import EpochSampler, SampleKey
-from .transforms import LoadPicture, MultiCrop, PackCrops
+from .transforms import LoadImage, MultiCrop, PackCrops
 
 __all__ = [
     'EpochSampler',
-    'LoadPicture',
+    'Images',
+    'LoadImage',
     'MultiCrop',
     'PackCrops',
-    'Pictures',
     'SampleKey',
-    'UnreadablePicture',
+    'UnreadableImage',
     'collate_crops',
+    'find_images',
     'start_worker',
 ]

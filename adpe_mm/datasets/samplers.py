@@ -16,7 +16,7 @@ from adpe_mm.registry import DATA_SAMPLERS
 
 
 class SampleKey(NamedTuple):
-    """What a data set is asked for: the picture, and what its randomness depends on."""
+    """What a data set is asked for: the image, and what its randomness depends on."""
 
     index: int
     epoch: int
@@ -42,7 +42,7 @@ class EpochSampler(Sampler[SampleKey | int]):
     Yields:
         `SampleKey`s, or indices. All processes get equally many: the first ones of the epoch's
         order are visited again to fill up. The n-th samples of all processes together follow the
-        epoch's order, so that an iteration sees the same pictures on 8 processes as on 4 with
+        epoch's order, so that an iteration sees the same images on 8 processes as on 4 with
         twice the batch.
     """
 

@@ -1,4 +1,4 @@
-"""Open a picture once, cut several crops."""
+"""Open an image once, cut several crops."""
 
 import math
 from random import Random
@@ -13,14 +13,14 @@ from torch import Tensor
 
 from adpe_mm.registry import TRANSFORMS
 
-from .pictures import UnreadablePicture
+from .images import UnreadableImage
 
-REDUCTIONS = 8, 4, 2, 1  # libjpeg decodes at 1/k of the size by computing fewer points a block
+REDUCTIONS = 8, 4, 2, 1  # libjpeg decodes at 1/k of the size by computing fewer points per block
 Box = tuple[int, int, int, int]
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB of a picture of any mode.
+    """8-bit RGB of an image of any mode.
 
     16-bit grey keeps its upper bits (Pillow's own conversion would clip it to white); alpha is
     dropped; CMYK is converted by Pillow.
@@ -35,14 +35,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 @TRANSFORMS.register_module()
-class LoadPicture(BaseTransform):
+class LoadImage(BaseTransform):
     """Opens ``img_path`` as an 8-bit RGB `PIL.Image` under ``img``.
 
     JPEG, PNG, WebP, BMP and TIFF; grey, palette, CMYK and 16-bit. An EXIF orientation is ignored,
     as in the official pipeline (torchvision's loader).
 
     Raises:
-        UnreadablePicture: If the file is missing, no picture, broken, or absurdly large.
+        UnreadableImage: If the file is missing, no image, broken, or absurdly large.
     """
 
     def transform(self, results: dict) -> dict:
@@ -50,7 +50,7 @@ class LoadPicture(BaseTransform):
             with Image.open(results['img_path']) as image:
                 results['img'] = to_rgb(image)
         except Exception as error:  # Pillow lets a TypeError and others out of a broken header
-            raise UnreadablePicture(error) from error
+            raise UnreadableImage(error) from error
         return results
 
 
@@ -103,9 +103,9 @@ def resized_crop_boxes(
 
     Args:
         rng: Source of randomness, or numpy's generator: its ``random()`` is called.
-        size: (height, width) of the picture, in pixels.
+        size: (height, width) of the image, in pixels.
         num_crops: How many boxes.
-        scale: Smallest and largest area of a box, as a fraction of the picture's.
+        scale: Smallest and largest area of a box, as a fraction of the image's.
         ratio: Smallest and largest width over height.
 
     Returns:
@@ -132,12 +132,12 @@ def resized_crop_boxes(
 
 
 def align(box: Box, size: tuple[int, int], reduction: int) -> Box:
-    """Move a box, by up to `reduction` / 2 pixels, to a whole pixel of the reduced picture.
+    """Move a box, by up to `reduction` / 2 pixels, to a whole pixel of the reduced image.
 
     Args:
         box: (left, top, right, bottom) in pixels of the whole size.
-        size: (height, width) of the whole picture, within which the box stays.
-        reduction: Of the decoded picture.
+        size: (height, width) of the whole image, within which the box stays.
+        reduction: Of the decoded image.
 
     Returns:
         The moved box, of the same size.
@@ -173,24 +173,24 @@ def interpolate(
     )
 
 
-def resample(picture: np.ndarray, box: Box, crop: np.ndarray, reduction: int = 1) -> None:
+def resample(pixels: np.ndarray, box: Box, crop: np.ndarray, reduction: int = 1) -> None:
     """Cut a box and resize it by antialiased bicubic interpolation.
 
     The filter is Pillow's, in torch's vectorised form: they differ where rounding does, after each
     axis.
 
     Args:
-        picture: (H, W, 3) uint8, at 1/reduction of its size.
+        pixels: (H, W, 3) uint8, at 1/reduction of its size.
         box: (left, top, right, bottom) in pixels of the whole size; left and top are multiples of
             `reduction`.
         crop: (h, w, 3) uint8, which is written.
-        reduction: Of `picture`.
+        reduction: Of `pixels`.
     """
     left, top, right, bottom = box
     # Cut first: the surroundings must not bleed into the border.
     rows = slice(top // reduction, -(-bottom // reduction))
     columns = slice(left // reduction, -(-right // reduction))
-    cut = picture[rows, columns]
+    cut = pixels[rows, columns]
     height, width = crop.shape[:2]
     by_rows, by_columns = None, None
     if reduction > 1:  # the box may end within a pixel
@@ -204,29 +204,29 @@ def resample(picture: np.ndarray, box: Box, crop: np.ndarray, reduction: int = 1
 
 @TRANSFORMS.register_module()
 class MultiCrop(BaseTransform):
-    """Cuts several random crops from one picture, each resized, and draws which to mirror.
+    """Cuts several random crops from one image, each resized, and draws which to mirror.
 
-    Opens ``img_path`` as `LoadPicture` does, but faster if it is an ordinary JPEG; or takes the RGB
+    Opens ``img_path`` as `LoadImage` does, but faster if it is an ordinary JPEG; or takes the RGB
     `PIL.Image` that an earlier transform put under ``img``. Draws from ``rng`` of the sample; puts
     ``crops`` (C, 3, h, w) uint8, and ``mirrored``, C bools: `MultiCropPreprocessor` mirrors them on
     the device.
 
     Args:
-        num_crops: C, crops a picture (AdPE: 4).
+        num_crops: C, crops per image (AdPE: 4).
         size: (h, w) or one side of a crop, in pixels (AdPE: 112).
-        scale: Smallest and largest area of a crop, as a fraction of the picture's.
+        scale: Smallest and largest area of a crop, as a fraction of the image's.
         ratio: Smallest and largest width over height of the box.
         flip_prob: Probability to mirror a crop.
         reducing_gap: A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if each of its boxes is then
             still at least this many times as large as a crop, as with Pillow's option of that
-            name. Faster for large pictures; the boxes move by up to 1, 2 or 4 pixels of them, and
+            name. Faster for large images; the boxes move by up to 1, 2 or 4 pixels of them, and
             the crops are slightly different (docs/speed.md has numbers). None decodes all.
         backend: 'torch', or 'pillow', which is slow, and resizes as the official pipeline does, bit
             for bit. They differ by 0.13 levels (of 255) on average, as they round differently.
 
     Raises:
         ValueError: If a range is empty or outside of what makes sense.
-        UnreadablePicture: As `LoadPicture`.
+        UnreadableImage: As `LoadImage`.
     """
 
     def __init__(
@@ -262,7 +262,7 @@ class MultiCrop(BaseTransform):
         self.flip_prob = flip_prob
         self.reducing_gap = reducing_gap
         self.backend = backend
-        self._load = LoadPicture()
+        self._load = LoadImage()
 
     def transform(self, results: dict) -> dict:
         results['crops'] = as_planes(self._cut(results))
@@ -278,22 +278,22 @@ class MultiCrop(BaseTransform):
                 with open(results['img_path'], 'rb', buffering=0) as file:
                     content = file.read()
             except OSError as error:
-                raise UnreadablePicture(error) from error
+                raise UnreadableImage(error) from error
             size = jpeg_size(content)
             if size is not None:
                 boxes = self._boxes(results, size)
                 reduction = self._reduction(boxes)
-                picture = decode_jpeg(content, size, reduction)
-                if picture is not None:
+                pixels = decode_jpeg(content, size, reduction)
+                if pixels is not None:
                     for crop, box in zip(crops, boxes, strict=True):
-                        resample(picture, align(box, size, reduction), crop, reduction)
+                        resample(pixels, align(box, size, reduction), crop, reduction)
                     return crops
         image = results['img'] if 'img' in results else self._load(results)['img']
         boxes = self._boxes(results, (image.height, image.width))
         if self.backend == 'torch':
-            picture = np.array(image)
+            pixels = np.array(image)
             for crop, box in zip(crops, boxes, strict=True):
-                resample(picture, box, crop)
+                resample(pixels, box, crop)
         else:  # cut first: with `box=` the surroundings would bleed into the border
             for crop, box in zip(crops, boxes, strict=True):
                 crop[:] = image.crop(box).resize(self.size[::-1], Image.Resampling.BICUBIC)

@@ -5,9 +5,8 @@ from .hooks import (
     DeferredRuntimeInfoHook,
     Float32Hook,
     IterationSeedHook,
-    ReconstructionHook,
     SafeCheckpointHook,
-    UnreadablePicturesHook,
+    UnreadableImagesHook,
 )
 from .loops import ExactEpochTrainLoop
 from .optim import AmpOptimWrapper, CosineAnnealingLR, LayerDecayOptimWrapperConstructor, LinearLR
@@ -26,7 +25,6 @@ __all__ = [
     'IterationSeedHook',
     'LayerDecayOptimWrapperConstructor',
     'LinearLR',
-    'ReconstructionHook',
     'SafeCheckpointHook',
-    'UnreadablePicturesHook',
+    'UnreadableImagesHook',
 ]

@@ -6,21 +6,28 @@ from mmengine.runner import EpochBasedTrainLoop
 
 from adpe_mm.registry import LOOPS
 
+# What the checkpoints of earlier versions call these numbers.
+FORMER_NAMES = {
+    'iterations an epoch': 'iterations per epoch',
+    'pictures': 'images',
+    'pictures a process and iteration': 'images per process and iteration',
+}
+
 
 @LOOPS.register_module()
 class ExactEpochTrainLoop(EpochBasedTrainLoop):
     """mmengine's `EpochBasedTrainLoop`, which resumes at any iteration.
 
-    mmengine begins the interrupted epoch anew, and so visits pictures twice and lets iterations
+    mmengine begins the interrupted epoch anew, and so visits images twice and lets iterations
     and epochs drift apart. Here the sampler skips what was visited. It must have `skip`, as
     `EpochSampler` has.
 
     Args:
-        *args: As of mmengine's loop.
-        **kwargs: As of mmengine's loop.
+        *args: See `EpochBasedTrainLoop`.
+        **kwargs: See `EpochBasedTrainLoop`.
 
     Raises:
-        ValueError: If the pictures do not fill one batch; or, when a run is resumed, if an epoch
+        ValueError: If the images do not fill one batch; or, when a run is resumed, if an epoch
             has another number of iterations than before the stop, because the global batch or the
             data changed: the schedule of lr would no longer fit.
     """
@@ -29,8 +36,8 @@ class ExactEpochTrainLoop(EpochBasedTrainLoop):
         super().__init__(*args, **kwargs)
         if len(self.dataloader) == 0:  # here, as the schedulers need a length before `run`
             raise ValueError(
-                f'the {len(self.dataloader.dataset)} pictures do not fill one batch: lower '
-                'train_dataloader.batch_size or the number of processes, or add pictures'
+                f'the {len(self.dataloader.dataset)} images do not fill one batch: lower '
+                'train_dataloader.batch_size or the number of processes, or add images'
             )
 
     def run(self) -> torch.nn.Module:
@@ -49,20 +56,21 @@ class ExactEpochTrainLoop(EpochBasedTrainLoop):
                 self.dataloader._iterator = None
 
     def _resume_data(self) -> None:
-        """Visit pictures in the order of the interrupted run, and say what changed since."""
+        """Visit images in the order of the interrupted run, and say what changed since."""
         hub, sampler = self.runner.message_hub, self.dataloader.sampler
         now = {
-            'iterations an epoch': len(self.dataloader),
-            'pictures': len(self.dataloader.dataset),
+            'iterations per epoch': len(self.dataloader),
+            'images': len(self.dataloader.dataset),
             'processes': get_world_size(),
-            'pictures a process and iteration': self.dataloader.batch_size,
+            'images per process and iteration': self.dataloader.batch_size,
             'sampler seed': getattr(sampler, 'seed', None),
         }
         before = hub.get_info('data_order', now) if self._iter else now
-        if before['iterations an epoch'] != now['iterations an epoch']:
+        before = {FORMER_NAMES.get(name, name): value for name, value in before.items()}
+        if before['iterations per epoch'] != now['iterations per epoch']:
             raise ValueError(
-                f'the run had {before["iterations an epoch"]} iterations an epoch and now has '
-                f'{now["iterations an epoch"]}: resume with the same pictures and global batch '
+                f'the run had {before["iterations per epoch"]} iterations per epoch and now has '
+                f'{now["iterations per epoch"]}: resume with the same images and global batch '
                 '(processes x train_dataloader.batch_size), or start anew from its weights with '
                 'load_from'
             )

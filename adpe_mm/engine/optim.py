@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper as MMEngineAmpOptimWrapper
 from mmengine.optim import CosineAnnealingLR as MMEngineCosineAnnealingLR
 from mmengine.optim import LinearLR as MMEngineLinearLR
@@ -19,6 +18,7 @@ from mmengine.registry import OPTIMIZERS
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
+from adpe_mm.checkpoints import unwrap
 from adpe_mm.models.layers.adversary import AdversarialPosition
 from adpe_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, PARAM_SCHEDULERS
 
@@ -81,8 +81,7 @@ class LayerDecayOptimWrapperConstructor:
         rate = self.paramwise_cfg.get('layer_decay_rate', 1.0)
         no_decay = tuple(self.paramwise_cfg.get('no_decay', ()))
         one_dimensional = _one_dimensional(model)
-        if is_model_wrapper(model):
-            model = model.module
+        model = unwrap(model)
         ascending = {
             id(param)
             for module in model.modules()
@@ -124,10 +123,9 @@ def _one_dimensional(model: nn.Module) -> set[str]:
             model, writeback=False, offload_to_cpu=True
         )
     with torch.no_grad(), whole:
-        inner = model.module if is_model_wrapper(model) else model
         return {
             name.replace(FSDP_PREFIX, '')
-            for name, param in inner.named_parameters()
+            for name, param in unwrap(model).named_parameters()
             if param.ndim <= 1
         }
 
@@ -156,7 +154,7 @@ class AmpOptimWrapper(MMEngineAmpOptimWrapper):
         dtype: 'bfloat16'; 'float16', with a loss scale and on a GPU only; or 'float32', which is
             mmengine's plain `OptimWrapper`.
         loss_scale: Of float16, see mmengine.
-        **kwargs: As of mmengine's `OptimWrapper`.
+        **kwargs: See mmengine's `OptimWrapper`.
 
     Raises:
         ValueError: For another dtype, or float16 without a GPU.

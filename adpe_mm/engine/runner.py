@@ -8,10 +8,9 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from adpe_mm.engine.hooks.checkpoint_fit import unwrap
+from adpe_mm.checkpoints import find_weights, read_checkpoint, unwrap
 from adpe_mm.engine.hooks.compile import CompileHook
 from adpe_mm.registry import RUNNERS
-from adpe_mm.utils.checkpoint import find_weights, read_checkpoint
 from adpe_mm.version import compare_versions, somebody_watches, untested
 
 
@@ -44,7 +43,7 @@ class AdPERunner(Runner):
 
         Gradients are views of the buckets that DDP exchanges: no copies, and no second memory for
         them. mmengine would give DDP a device number on a CPU too, and torch's SyncBatchNorm needs
-        a GPU: on a CPU each process normalises its own pictures.
+        a GPU: on a CPU each process normalises its own images.
         """
         if get_device() == 'cpu':
             model = revert_sync_batchnorm(model)

@@ -2,7 +2,7 @@
 
     tools/dist_train.sh configs/det/mask-rcnn_adpe-vit-b_25e_coco.py 8
 
-The same batch of 64 = 8 GPUs x 2 x 4 accumulated. An iteration is one of 16 pictures, so a schedule
+The same batch of 64 = 8 GPUs x 2 x 4 accumulated. An iteration is one of 16 images, so a schedule
 of 25 epochs is as many iterations as the other one of 100. Here: not run.
 """
 

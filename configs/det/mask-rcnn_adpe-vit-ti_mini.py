@@ -51,7 +51,7 @@ train_dataloader = dict(
     batch_size=8,
     num_workers=1,
     dataset=dict(
-        data_root='data/mini/coco',
+        data_root='{{$MINI_DATA:data/mini}}/coco',
         metainfo=dict(
             classes=('corner', 'cross', 'cup', 'flag', 'snake', 'stairs', 'tee', 'wreath')
         ),
@@ -76,7 +76,7 @@ train_dataloader = dict(
 val_dataloader = dict(
     num_workers=1,
     dataset=dict(
-        data_root='data/mini/coco',
+        data_root='{{$MINI_DATA:data/mini}}/coco',
         metainfo=dict(
             classes=('corner', 'cross', 'cup', 'flag', 'snake', 'stairs', 'tee', 'wreath')
         ),
@@ -92,9 +92,9 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(ann_file='data/mini/coco/annotations/instances_val2017.json')
+val_evaluator = dict(ann_file='{{$MINI_DATA:data/mini}}/coco/annotations/instances_val2017.json')
 test_evaluator = val_evaluator
-# 2 processes x 8. A small network on few pictures bears a larger lr than the recipe's.
+# 2 processes x 8. A small network on few images bears a larger lr than the recipe's.
 optim_wrapper = dict(optimizer=dict(lr=2e-3), paramwise_cfg=dict(layer_decay_rate=1.0))
 auto_scale_lr = dict(base_batch_size=16)
 train_cfg = dict(max_iters=400, val_interval=400)

@@ -2,7 +2,7 @@
 
     tools/dist_train.sh configs/pretrain/adpe_vit-b_rpe-embed_1600e.py 8
 
-One perturbation a bucket. The official form, one vector for all buckets, is cancelled by softmax
+One perturbation per bucket. The official form, one vector for all buckets, is cancelled by softmax
 (adversary.per_bucket=False loads its checkpoints).
 
 ImageNet top-1 after fine-tuning: 84.3 (official README, which does not name the epochs); here:

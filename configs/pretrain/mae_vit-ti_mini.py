@@ -45,6 +45,6 @@ train_dataloader = dict(
 )
 custom_hooks = [
     dict(type='adpe_mm.IterationSeedHook'),
-    dict(type='adpe_mm.UnreadablePicturesHook', max_fraction=0.05),
+    dict(type='adpe_mm.UnreadableImagesHook', max_fraction=0.05),
     dict(type='adpe_mm.CheckpointFitHook'),
 ]

@@ -12,6 +12,7 @@ _base_ = [
     '../_base_/schedules/adamw_400e.py',
     '../_base_/pretrain_runtime.py',
 ]
+# MINI_DATA in the environment says where mini scenes are, in this and in every config of them.
 # A third of ViT-Ti's width and depth, on crops of 6 x 6 patches of 8 px: two cores are to pretrain
 # it in minutes.
 model = dict(
@@ -34,7 +35,7 @@ train_dataloader = dict(
     batch_size=16,
     num_workers=1,
     dataset=dict(
-        data_root='data/mini/imagenet',
+        data_root='{{$MINI_DATA:data/mini}}/imagenet',
         pipeline=[
             dict(
                 type='adpe_mm.MultiCrop',
@@ -47,7 +48,7 @@ train_dataloader = dict(
         ],
     ),
 )
-# 2 processes x 16 pictures. A small network on few pictures bears a larger lr than the recipe's.
+# 2 processes x 16 images. A small network on few images bears a larger lr than the recipe's.
 optim_wrapper = dict(
     accumulative_counts=1,
     optimizer=dict(lr=2e-3),

@@ -62,7 +62,7 @@ train_dataloader = dict(
             ],
         ),
         reduce_zero_label=True,
-        data_root='data/mini/ade',
+        data_root='{{$MINI_DATA:data/mini}}/ade',
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=[
             dict(type='LoadImageFromFile'),
@@ -105,7 +105,7 @@ val_dataloader = dict(
             ],
         ),
         reduce_zero_label=True,
-        data_root='data/mini/ade',
+        data_root='{{$MINI_DATA:data/mini}}/ade',
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         pipeline=[
             dict(type='LoadImageFromFile'),
@@ -131,7 +131,7 @@ tta_pipeline = [
         ],
     ),
 ]
-# 2 processes x 16. A small network on few pictures bears a larger lr than the recipe's.
+# 2 processes x 16. A small network on few images bears a larger lr than the recipe's.
 optim_wrapper = dict(optimizer=dict(lr=3e-3), paramwise_cfg=dict(layer_decay_rate=1.0))
 auto_scale_lr = dict(base_batch_size=32)
 train_cfg = dict(max_iters=400, val_interval=400)

@@ -21,7 +21,7 @@ def samples(number=3):
     ]
 
 
-def test_batch_is_crops_in_the_order_of_pictures():
+def test_batch_is_crops_in_the_order_of_images():
     batch = samples()
     collated = collate_crops(batch)
     assert collated['inputs'].shape == (3, 2, 3, 8, 12)

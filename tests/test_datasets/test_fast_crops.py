@@ -11,7 +11,7 @@ from scipy.stats import ks_2samp
 from skimage import data
 from torchvision.transforms import RandomResizedCrop
 
-from adpe_mm.datasets import LoadPicture, MultiCrop, UnreadablePicture, transforms
+from adpe_mm.datasets import LoadImage, MultiCrop, UnreadableImage, transforms
 from adpe_mm.datasets.transforms import align, decode_jpeg, jpeg_size, resample, resized_crop_boxes
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
@@ -30,7 +30,7 @@ def photos(tmp_path_factory):
 
 
 def record_reductions(monkeypatch):
-    """Reductions that pictures are decoded at, as they come."""
+    """Reductions that images are decoded at, as they come."""
     used = []
 
     def decode(content, size, reduction=1):
@@ -88,7 +88,7 @@ def test_crops_are_as_exact_as_pillows():
     assert 0.2 < ours < 1.02 * theirs
 
 
-def test_reduced_pictures_have_boxes_of_the_same_distribution():
+def test_reduced_images_have_boxes_of_the_same_distribution():
     size = (1500, 2000)
     boxes = resized_crop_boxes(np.random.default_rng(0), size, 4000, SCALE, RATIO)
     moved = np.array([align(box, size, 4) for box in boxes])
@@ -190,7 +190,7 @@ def test_every_kind_of_file_is_cut_as_pillow_opens_it(tmp_path, name):
         for backend in ('torch', 'pillow')
     )
     assert (fast['crops'].float() - slow['crops']).abs().mean() < 0.3
-    loaded = LoadPicture()(dict(img_path=path))['img']
+    loaded = LoadImage()(dict(img_path=path))['img']
     given = MultiCrop(3, 32)(dict(img=loaded, rng=np.random.default_rng(1)))
     assert torch.equal(given['crops'], fast['crops'])
 
@@ -201,7 +201,7 @@ def test_what_the_fast_decoder_refuses_pillow_may_take(photos, monkeypatch):
     assert MultiCrop()(results)['crops'].shape == (4, 3, 112, 112)
 
 
-def test_damage_leaves_crops_or_an_unreadable_picture(tmp_path):
+def test_damage_leaves_crops_or_an_unreadable_image(tmp_path):
     rng = np.random.default_rng(0)
     whole = encode(Image.fromarray(data.astronaut()).resize((96, 64)))
     path = tmp_path / 'damaged.jpg'
@@ -218,6 +218,6 @@ def test_damage_leaves_crops_or_an_unreadable_picture(tmp_path):
         try:
             crops = MultiCrop(2, 16, reducing_gap=1.5)(results)['crops']
             assert crops.shape == (2, 3, 16, 16)
-        except UnreadablePicture:
+        except UnreadableImage:
             unreadable += 1
     assert 30 <= unreadable < 60

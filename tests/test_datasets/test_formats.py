@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from adpe_mm.datasets import LoadPicture, MultiCrop, Pictures, SampleKey, UnreadablePicture
+from adpe_mm.datasets import Images, LoadImage, MultiCrop, SampleKey, UnreadableImage
 
 TURNED = Image.Exif()
 TURNED[ExifTags.Base.Orientation] = 6  # by 90 degrees
@@ -23,7 +23,7 @@ def photo(size=(96, 64)):
 
 
 def load(path):
-    return np.asarray(LoadPicture()(dict(img_path=str(path)))['img'], dtype=int)
+    return np.asarray(LoadImage()(dict(img_path=str(path)))['img'], dtype=int)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def load(path):
     ],
 )
 def test_equals_opencv(tmp_path, name, options):
-    """An independent decoder; neither turns the picture by its EXIF entry."""
+    """An independent decoder; neither turns the image by its EXIF entry."""
     photo().save(tmp_path / name, **options)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     expected = cv2.imread(str(tmp_path / name), flags)[..., ::-1].astype(int)
@@ -60,7 +60,7 @@ def test_inks(tmp_path):
 
 
 def test_deep_colours(tmp_path):
-    """16 bits a channel, written by OpenCV; grey, RGB, and RGB with alpha."""
+    """16 bits per channel, written by OpenCV; grey, RGB, and RGB with alpha."""
     rng = np.random.default_rng(0)
     deep = rng.integers(0, 65536, (20, 30, 4), dtype=np.uint16)
     cases = {'grey.png': deep[..., :1], 'rgb.png': deep[..., :3], 'alpha.png': deep}
@@ -87,12 +87,12 @@ def test_palette_with_a_transparent_colour(tmp_path):
     image.save(tmp_path / 'palette.png', transparency=3)
     expected = np.asarray(photo().quantize(8).convert('RGB'), int)
     with warnings.catch_warnings():
-        warnings.simplefilter('error')  # Pillow's, of every such picture of ImageNet
+        warnings.simplefilter('error')  # Pillow's, of every such image of ImageNet
         assert np.array_equal(load(tmp_path / 'palette.png'), expected)
 
 
 def test_whatever_is_broken_is_unreadable(tmp_path):
-    """Any damage either leaves a picture or raises `UnreadablePicture`, nothing else."""
+    """Any damage either leaves an image or raises `UnreadableImage`, nothing else."""
     rng = np.random.default_rng(0)
     path = tmp_path / 'damaged'
     damaged = 0
@@ -111,7 +111,7 @@ def test_whatever_is_broken_is_unreadable(tmp_path):
                 warnings.simplefilter('ignore')
                 try:
                     assert load(path).ndim == 3
-                except UnreadablePicture:
+                except UnreadableImage:
                     damaged += 1
     assert damaged > 80
 
@@ -124,19 +124,19 @@ def test_any_error_of_the_decoder_counts(tmp_path, monkeypatch):
 
     photo().save(tmp_path / 'a.png')
     monkeypatch.setattr(Image, 'open', broken)
-    with pytest.raises(UnreadablePicture, match='of a broken header'):
+    with pytest.raises(UnreadableImage, match='of a broken header'):
         load(tmp_path / 'a.png')
 
 
-def test_absurdly_large_pictures_are_unreadable(tmp_path, monkeypatch):
+def test_absurdly_large_images_are_unreadable(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1000)
     photo().save(tmp_path / 'bomb.png')
-    with pytest.raises(UnreadablePicture, match='decompression bomb'):
+    with pytest.raises(UnreadableImage, match='decompression bomb'):
         load(tmp_path / 'bomb.png')
 
 
 @pytest.mark.parametrize('size', [(1, 1), (1, 300), (300, 1), (3, 2)])
-def test_tiny_pictures_can_be_cut(size):
+def test_tiny_images_can_be_cut(size):
     results = dict(img=photo(size), rng=np.random.default_rng(0))
     assert MultiCrop(num_crops=8, size=(16, 24))(results)['crops'].shape == (8, 3, 16, 24)
 
@@ -152,24 +152,24 @@ def test_links_in_a_circle_and_hidden_folders(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / 'b' / 'up').symlink_to(tmp_path)
     (tmp_path / 'a').symlink_to(tmp_path / 'c')  # the same folder twice: once, by its first name
-    assert names(Pictures(data_root=str(tmp_path)), tmp_path) == ['a/3.JPG', 'b/2.jpg']
+    assert names(Images(data_root=str(tmp_path)), tmp_path) == ['a/3.JPG', 'b/2.jpg']
 
 
 def test_lists_keep_every_line(tmp_path):
     """A path without a known extension is taken as it is; it is named if it cannot be read."""
     lines = ['hash0123', 'hash4567 12', 'a b.webp', 'a b.webp 3', '/elsewhere/c.png', 'd.gif']
     (tmp_path / 'list.txt').write_text('\n'.join(lines))
-    dataset = Pictures(data_root=str(tmp_path), ann_file='list.txt')
+    dataset = Images(data_root=str(tmp_path), ann_file='list.txt')
     expected = ['hash0123', 'hash4567', 'a b.webp', 'a b.webp', '/elsewhere/c.png', 'd.gif']
     assert names(dataset, tmp_path) == expected
 
 
-def test_memory_does_not_grow_with_the_pictures(tmp_path):
-    """No Python object a picture, neither before nor after they were asked for."""
+def test_memory_does_not_grow_with_the_images(tmp_path):
+    """No Python object per image, neither before nor after they were asked for."""
     (tmp_path / 'list.txt').write_text('\n'.join(f'n{i // 100:05}/{i}.jpg' for i in range(50_000)))
     gc.collect()
     before = len(gc.get_objects())
-    dataset = Pictures(data_root=str(tmp_path), ann_file='list.txt')
+    dataset = Images(data_root=str(tmp_path), ann_file='list.txt')
     gc.collect()
     assert len(gc.get_objects()) - before < 1000
     assert dataset.data_bytes.nbytes < 200 * len(dataset)  # bytes; fork shares them
@@ -184,8 +184,8 @@ def test_replacements_are_the_same_each_time(tmp_path):
         photo().rotate(30 * i).save(tmp_path / f'{i:02}.png')
     for i in range(0, 12, 3):
         (tmp_path / f'{i:02}.png').write_bytes(b'')
-    pipeline = [dict(type='adpe_mm.LoadPicture')]
-    dataset = Pictures(data_root=str(tmp_path), pipeline=pipeline)
+    pipeline = [dict(type='adpe_mm.LoadImage')]
+    dataset = Images(data_root=str(tmp_path), pipeline=pipeline)
     samples = [[dataset[SampleKey(i, epoch, 0)] for i in range(12)] for epoch in (0, 0, 1)]
     first, again, next_epoch = ([sample['img_path'] for sample in epoch] for epoch in samples)
     assert first == again != next_epoch

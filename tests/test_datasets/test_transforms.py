@@ -6,12 +6,12 @@ from scipy.stats import ks_2samp
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as TF
 
-from adpe_mm.datasets.transforms import LoadPicture, MultiCrop, resized_crop_boxes
+from adpe_mm.datasets.transforms import LoadImage, MultiCrop, resized_crop_boxes
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 
 
-def picture(size=(50, 40), seed=0):
+def make_image(size=(50, 40), seed=0):
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8))
     return small.resize(size, Image.Resampling.BICUBIC)
@@ -33,7 +33,7 @@ def test_boxes_have_the_distribution_of_torchvision(size):
 
 @pytest.mark.parametrize('backend, tolerance', [('pillow', 0), ('torch', 1)])
 def test_crops_equal_torchvision_for_the_same_boxes(backend, tolerance):
-    image = picture((200, 150))
+    image = make_image((200, 150))
     transform = MultiCrop(num_crops=6, size=(24, 32), flip_prob=0.0, backend=backend)
     crops = transform(dict(img=image, rng=np.random.default_rng(3)))['crops']
     rng = np.random.default_rng(3)
@@ -49,18 +49,18 @@ def test_crops_equal_torchvision_for_the_same_boxes(backend, tolerance):
 
 def test_which_crops_are_mirrored():
     for probability, expected in [(0.0, [False] * 3), (1.0, [True] * 3)]:
-        results = dict(img=picture(), rng=np.random.default_rng(5))
+        results = dict(img=make_image(), rng=np.random.default_rng(5))
         assert MultiCrop(3, 16, flip_prob=probability)(results)['mirrored'] == expected
-    results = MultiCrop(400, 4)(dict(img=picture(), rng=np.random.default_rng(0)))
+    results = MultiCrop(400, 4)(dict(img=make_image(), rng=np.random.default_rng(0)))
     assert 160 < sum(results['mirrored']) < 240
 
 
 def load(path):
-    return LoadPicture()(dict(img_path=str(path)))['img']
+    return LoadImage()(dict(img_path=str(path)))['img']
 
 
 def test_colour_spaces(tmp_path):
-    rgb = picture()
+    rgb = make_image()
     for name, image, expected, tolerance in [
         ('rgb.png', rgb, rgb, 0),
         ('rgb.webp', rgb, rgb, 12),
@@ -70,7 +70,7 @@ def test_colour_spaces(tmp_path):
         ('palette.png', rgb.quantize(16), rgb.quantize(16).convert('RGB'), 0),
         ('one-bit.png', rgb.convert('1'), rgb.convert('1').convert('RGB'), 0),
         ('scan.tif', rgb, rgb, 0),
-        ('picture.bmp', rgb, rgb, 0),
+        ('pixels.bmp', rgb, rgb, 0),
     ]:
         image.save(tmp_path / name, quality=95)
         loaded = load(tmp_path / name)
@@ -80,10 +80,10 @@ def test_colour_spaces(tmp_path):
 
 
 def test_alpha_is_dropped(tmp_path):
-    rgba = picture().convert('RGBA')
+    rgba = make_image().convert('RGBA')
     rgba.putalpha(Image.linear_gradient('L').resize(rgba.size))
     rgba.save(tmp_path / 'alpha.png')
-    assert np.array_equal(np.asarray(load(tmp_path / 'alpha.png')), np.asarray(picture()))
+    assert np.array_equal(np.asarray(load(tmp_path / 'alpha.png')), np.asarray(make_image()))
 
 
 def test_16_bits_keep_their_shades(tmp_path):

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from adpe_mm.engine.checkpoint import AtomicLocalBackend, check_resumable
-from adpe_mm.engine.hooks import reconstruction
+from adpe_mm.checkpoints import AtomicLocalBackend, check_resumable
+from adpe_mm.evaluation import reconstruction
 from tests.test_engine.toy import ADPE, Stopped, assert_same, draw, final_state, make_runner, stop
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope='module')
-def pictures(tmp_path_factory):
-    return draw(tmp_path_factory.mktemp('data') / 'pictures')
+def images(tmp_path_factory):
+    return draw(tmp_path_factory.mktemp('data') / 'images')
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +65,7 @@ def test_write_replaces_and_keeps_the_usual_permissions(tmp_path):
     assert (tmp_path / 'a').stat().st_mode == (tmp_path / 'plain').stat().st_mode
 
 
-def test_old_checkpoint_goes_only_when_the_new_one_is_safe(tmp_path, pictures, monkeypatch):
+def test_old_checkpoint_goes_only_when_the_new_one_is_safe(tmp_path, images, monkeypatch):
     moments = []
 
     def look(real):
@@ -81,32 +81,32 @@ def test_old_checkpoint_goes_only_when_the_new_one_is_safe(tmp_path, pictures, m
     for name in ('fsync', 'replace', 'remove'):
         monkeypatch.setattr(os, name, look(getattr(os, name)))
     options = {'default_hooks.checkpoint.max_keep_ckpts': 1}
-    make_runner(tmp_path, pictures, options=options).train()
+    make_runner(tmp_path, images, options=options).train()
     # Even with one checkpoint kept, the newest that is named was whole at each of these moments.
     assert list(dict.fromkeys(moments)) == [f'iter_{i}.pth' for i in range(1, 11)]
     assert [file.name for file in tmp_path.glob('*.pth')] == ['iter_10.pth']
     assert not list(tmp_path.glob('.*'))
 
 
-def test_kept_are_the_newest_also_over_a_stop(tmp_path, pictures):
+def test_kept_are_the_newest_also_over_a_stop(tmp_path, images):
     options = {'default_hooks.checkpoint.max_keep_ckpts': 3}
     with pytest.raises(Stopped):
-        make_runner(tmp_path, pictures, {5: stop}, options=options).train()
+        make_runner(tmp_path, images, {5: stop}, options=options).train()
     assert sorted(file.name for file in tmp_path.glob('*.pth')) == [
         f'iter_{i}.pth' for i in (3, 4, 5)
     ]
-    make_runner(tmp_path, pictures, options=dict(options, resume=True)).train()
+    make_runner(tmp_path, images, options=dict(options, resume=True)).train()
     assert {file.name for file in tmp_path.glob('*.pth')} == {f'iter_{i}.pth' for i in (8, 9, 10)}
 
 
-def test_pictures_that_cannot_be_drawn_cost_no_epoch(tmp_path, pictures, monkeypatch):
+def test_images_that_cannot_be_drawn_cost_no_epoch(tmp_path, images, monkeypatch):
     monkeypatch.setattr(reconstruction, 'reconstruction_sheet', lambda rows: stop())
     options = {
         'custom_hooks': [dict(type='adpe_mm.ReconstructionHook')],
         'default_hooks.checkpoint.by_epoch': True,
     }
     with pytest.raises(Stopped):
-        make_runner(tmp_path, pictures, model=ADPE, options=options).train()
+        make_runner(tmp_path, images, model=ADPE, options=options).train()
     assert [file.name for file in tmp_path.glob('*.pth')] == ['epoch_1.pth']
 
 
@@ -114,24 +114,24 @@ def test_nothing_to_resume_from_is_no_error(tmp_path):
     check_resumable(tmp_path)
 
 
-def test_missing_and_broken_checkpoints_are_named(tmp_path, pictures):
+def test_missing_and_broken_checkpoints_are_named(tmp_path, images):
     with pytest.raises(Stopped):
-        make_runner(tmp_path, pictures, {3: stop}).train()
+        make_runner(tmp_path, images, {3: stop}).train()
     newest = tmp_path / 'iter_3.pth'
     whole = newest.read_bytes()
     for content in (whole[:-1000], whole[: len(whole) // 2], b''):
         newest.write_bytes(content)
         with pytest.raises(ValueError, match=r'iter_3\.pth.* not whole: name another.*--resume'):
-            make_runner(tmp_path, pictures, options=dict(resume=True)).train()
+            make_runner(tmp_path, images, options=dict(resume=True)).train()
     newest.unlink()
     with pytest.raises(FileNotFoundError, match=r'iter_3\.pth.* is gone: name another.*--resume'):
-        make_runner(tmp_path, pictures, options=dict(resume=True)).train()
+        make_runner(tmp_path, images, options=dict(resume=True)).train()
     with pytest.raises(FileNotFoundError, match=r"'nowhere\.pth', is gone"):
         check_resumable(tmp_path, 'nowhere.pth')
     check_resumable(tmp_path, 's3://bucket/remote.pth')
     # The older one is whole, as the message proposes.
     second = make_runner(
-        tmp_path, pictures, options=dict(resume=True, load_from=str(tmp_path / 'iter_2.pth'))
+        tmp_path, images, options=dict(resume=True, load_from=str(tmp_path / 'iter_2.pth'))
     )
     second.train()
     assert list(second.record.losses) == list(range(3, 11))
@@ -146,14 +146,14 @@ def by_epoch(**more):
 
 
 @pytest.mark.parametrize('name', ['SIGTERM', 'SIGUSR1', 'SIGINT'])
-def test_signal_saves_and_the_run_resumes_exactly(tmp_path, pictures, handlers, name):
-    whole = make_runner(tmp_path / 'whole', pictures, options=by_epoch())
+def test_signal_saves_and_the_run_resumes_exactly(tmp_path, images, handlers, name):
+    whole = make_runner(tmp_path / 'whole', images, options=by_epoch())
     whole.train()
     assert {number: signal.getsignal(number) for number in handlers} == handlers
 
     work_dir = tmp_path / 'stopped'
     # `Record` runs after the checkpoint hook: the signal finds iteration 3 running.
-    first = make_runner(work_dir, pictures, {2: send(getattr(signal, name))}, options=by_epoch())
+    first = make_runner(work_dir, images, {2: send(getattr(signal, name))}, options=by_epoch())
     with pytest.raises(SystemExit) as stopped:
         first.train()
     assert stopped.value.code == 143
@@ -162,39 +162,39 @@ def test_signal_saves_and_the_run_resumes_exactly(tmp_path, pictures, handlers, 
     log = next(work_dir.glob('*/*.log')).read_text()
     assert re.search(f'stopped by {name} after iteration 3; saved {path}; .*--resume', log)
 
-    second = make_runner(work_dir, pictures, options=by_epoch(resume=True))
+    second = make_runner(work_dir, images, options=by_epoch(resume=True))
     second.train()
     assert list(second.record.losses) == list(range(4, 11))
     assert_same(final_state(second), final_state(whole))
     assert {file.name for file in work_dir.glob('*.pth')} == {'epoch_1.pth', 'epoch_2.pth'}
 
 
-def test_stopped_twice_leaves_one_file(tmp_path, pictures):
+def test_stopped_twice_leaves_one_file(tmp_path, images):
     for at in (1, 3):
         with pytest.raises(SystemExit):
             make_runner(
-                tmp_path, pictures, {at: send(signal.SIGTERM)}, options=by_epoch(resume=True)
+                tmp_path, images, {at: send(signal.SIGTERM)}, options=by_epoch(resume=True)
             ).train()
     assert [file.name for file in tmp_path.glob('*.pth')] == ['stopped_iter_4.pth']
 
 
-def test_second_ctrl_c_is_final(tmp_path, pictures):
-    runner = make_runner(tmp_path, pictures, {2: send(signal.SIGINT, signal.SIGINT)})
+def test_second_ctrl_c_is_final(tmp_path, images):
+    runner = make_runner(tmp_path, images, {2: send(signal.SIGINT, signal.SIGINT)})
     with pytest.raises(KeyboardInterrupt):
         runner.train()
 
 
-def test_stop_waits_for_the_step_that_gradients_are_collected_for(tmp_path, pictures):
+def test_stop_waits_for_the_step_that_gradients_are_collected_for(tmp_path, images):
     options = by_epoch(**{'optim_wrapper.accumulative_counts': 3})
-    runner = make_runner(tmp_path, pictures, {3: send(signal.SIGTERM)}, options=options)
+    runner = make_runner(tmp_path, images, {3: send(signal.SIGTERM)}, options=options)
     with pytest.raises(SystemExit):
         runner.train()
     assert list(runner.record.losses) == [1, 2, 3, 4, 5]  # `Record` comes after the exit at 6
     assert (tmp_path / 'stopped_iter_6.pth').exists()
 
 
-def test_signal_in_the_last_iteration_lets_the_run_end(tmp_path, pictures):
-    runner = make_runner(tmp_path, pictures, {9: send(signal.SIGTERM)}, options=by_epoch())
+def test_signal_in_the_last_iteration_lets_the_run_end(tmp_path, images):
+    runner = make_runner(tmp_path, images, {9: send(signal.SIGTERM)}, options=by_epoch())
     runner.train()
     assert (tmp_path / 'epoch_2.pth').exists()
     assert not list(tmp_path.glob('stopped*'))
@@ -212,25 +212,25 @@ COMMAND = [
 ]
 
 
-def command(processes, work_dir, pictures, *options):
+def command(processes, work_dir, images, *options):
     launch = [sys.executable]
     if processes > 1:
         launch += ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}']
         launch += ['--master_port=0', '--rdzv_backend=c10d', '--rdzv_endpoint=localhost:0']
-    launch += ['tools/train.py', *COMMAND, f'train_dataloader.dataset.data_root={pictures}']
+    launch += ['tools/train.py', *COMMAND, f'train_dataloader.dataset.data_root={images}']
     launch += ['--work-dir', str(work_dir), *options]
     return launch + (['--launcher', 'pytorch'] if processes > 1 else [])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('processes', [1, 2])
-def test_stopped_job_resumes_exactly(tmp_path, pictures, processes):
+def test_stopped_job_resumes_exactly(tmp_path, images, processes):
     """The real command with loader processes: SIGTERM in mid-epoch, then --resume."""
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
 
     def start(work_dir, *options):
         return subprocess.Popen(
-            command(processes, work_dir, pictures, *options),
+            command(processes, work_dir, images, *options),
             cwd=ROOT,
             env=env,
             stdout=subprocess.PIPE,

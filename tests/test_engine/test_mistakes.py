@@ -13,13 +13,13 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_checkpoint_of_another_network_is_refused(tmp_path):
-    pictures = draw(tmp_path / 'pictures')
+    images = draw(tmp_path / 'images')
     fit = dict(custom_hooks=[dict(type='adpe_mm.CheckpointFitHook')])
     with pytest.raises(Stopped):
-        make_runner(tmp_path / 'run', pictures, {2: stop}, options=fit).train()
-    make_runner(tmp_path / 'run', pictures, options=dict(fit, resume=True)).train()
+        make_runner(tmp_path / 'run', images, {2: stop}, options=fit).train()
+    make_runner(tmp_path / 'run', images, options=dict(fit, resume=True)).train()
     for how in (dict(resume=True), dict(load_from=str(tmp_path / 'run' / 'iter_2.pth'))):
-        other = make_runner(tmp_path / 'run', pictures, model=ADPE, options=dict(fit, **how))
+        other = make_runner(tmp_path / 'run', images, model=ADPE, options=dict(fit, **how))
         with pytest.raises(ValueError, match='another network than the config describes'):
             other.train()
 
@@ -29,15 +29,15 @@ def test_checkpoint_of_another_network_is_refused(tmp_path):
     'options, sentence',
     [
         (['data_root=nowhere'], "train: there is no folder 'nowhere"),
-        (['batch_size=500'], 'train: the 4 pictures do not fill one batch'),
-        (['data_root={broken}'], 'train: 100 pictures in a row cannot be read'),
+        (['batch_size=500'], 'train: the 4 images do not fill one batch'),
+        (['data_root={broken}'], 'train: 100 images in a row cannot be read'),
     ],
 )
 def test_command_says_it_in_one_line(tmp_path, options, sentence):
-    draw(tmp_path / 'pictures', 4)
+    draw(tmp_path / 'images', 4)
     draw(tmp_path / 'broken', 4, broken=range(4))
     settings = dict(
-        [('data_prefix.img_path', ''), ('batch_size', 2), ('data_root', tmp_path / 'pictures')]
+        [('data_prefix.img_path', ''), ('batch_size', 2), ('data_root', tmp_path / 'images')]
         + [option.format(broken=tmp_path / 'broken').split('=') for option in options]
     )
     job = subprocess.run(

@@ -1,17 +1,17 @@
-"""Pictures that cannot be read: named once, counted, and fatal when they are many."""
+"""Images that cannot be read: named once, counted, and fatal when they are many."""
 
 import re
 
 import pytest
 
-from adpe_mm.engine import UnreadablePicturesHook
+from adpe_mm.engine import UnreadableImagesHook
 from tests.test_engine.toy import draw, make_runner
 
 
 def run(tmp_path, broken, **hook):
-    pictures = draw(tmp_path / 'pictures', 20, broken)
-    hooks = [dict(type='adpe_mm.UnreadablePicturesHook', **hook)]
-    runner = make_runner(tmp_path / 'run', pictures, options=dict(custom_hooks=hooks))
+    images = draw(tmp_path / 'images', 20, broken)
+    hooks = [dict(type='adpe_mm.UnreadableImagesHook', **hook)]
+    runner = make_runner(tmp_path / 'run', images, options=dict(custom_hooks=hooks))
     return runner, lambda: next((tmp_path / 'run').glob('*/*.log')).read_text()
 
 
@@ -19,17 +19,17 @@ def test_each_is_named_once_and_training_goes_on(tmp_path):
     runner, log = run(tmp_path, broken=(4, 11), max_fraction=0.5)
     runner.train()
     assert len(runner.record.losses) == 10
-    named = re.findall(r'skipped a picture that cannot be read: \S*/(\d+)\.png', log())
+    named = re.findall(r'skipped an image that cannot be read: \S*/(\d+)\.png', log())
     assert sorted(named) == ['04', '11']  # two epochs met each twice, at least
-    assert '2 pictures could not be read so far' in log()
-    hook = next(hook for hook in runner.hooks if isinstance(hook, UnreadablePicturesHook))
-    # 20 pictures an epoch, 2 of them replaced, perhaps by the other broken one.
+    assert '2 images could not be read so far' in log()
+    hook = next(hook for hook in runner.hooks if isinstance(hook, UnreadableImagesHook))
+    # 20 images per epoch, 2 of them replaced, perhaps by the other broken one.
     assert hook.failed >= 4 and hook.opened == 40 + hook.failed
     logged = runner.message_hub.get_scalar('train/unreadable').current()
     assert logged == pytest.approx(hook.failed / hook.opened)
 
 
-def test_whole_pictures_log_nothing(tmp_path):
+def test_whole_images_log_nothing(tmp_path):
     runner, log = run(tmp_path, broken=())
     runner.train()
     assert 'cannot be read' not in log() and 'could not be read' not in log()
@@ -37,10 +37,10 @@ def test_whole_pictures_log_nothing(tmp_path):
 
 
 def test_too_many_stop_the_run(tmp_path):
-    runner, _ = run(tmp_path, broken=range(0, 20, 4), max_fraction=0.05, min_pictures=1000)
-    with pytest.raises(ValueError, match='pictures could not be read, more than.*0.05') as error:
+    runner, _ = run(tmp_path, broken=range(0, 20, 4), max_fraction=0.05, min_images=1000)
+    with pytest.raises(ValueError, match='images could not be read, more than.*0.05') as error:
         runner.train()
-    # Judged only after as many pictures as there are, although the first batch had broken ones.
+    # Judged only after as many images as there are, although the first batch had broken ones.
     failed, opened = map(int, re.match(r'(\d+) of (\d+) ', str(error.value)).groups())
     assert 20 <= opened < 30 and failed > 2
     assert opened == 4 * (len(runner.record.losses) + 1) + failed
@@ -48,10 +48,10 @@ def test_too_many_stop_the_run(tmp_path):
 
 def test_all_broken_end_in_a_sentence(tmp_path):
     runner, _ = run(tmp_path, broken=range(20))
-    with pytest.raises(ValueError, match=r'100 pictures in a row cannot be read.*data_root'):
+    with pytest.raises(ValueError, match=r'100 images in a row cannot be read.*data_root'):
         runner.train()
 
 
 def test_fraction_must_be_one():
     with pytest.raises(ValueError, match=r'max_fraction must lie in \[0, 1\], got 5'):
-        UnreadablePicturesHook(max_fraction=5)
+        UnreadableImagesHook(max_fraction=5)

@@ -1,4 +1,4 @@
-"""Runs of a second: a network with all kinds of randomness, on a few small pictures."""
+"""Runs of a second: a network with all kinds of randomness, on a few small images."""
 
 from itertools import count
 
@@ -60,14 +60,14 @@ def stop():
 
 
 def draw(folder, number=20, broken=()):
-    """Write pictures, all different; those of the numbers `broken` are none."""
+    """Write images, all different; those of the numbers `broken` are none."""
     folder.mkdir(parents=True)
     for i in range(number):
         path = folder / f'{i:02}.png'
         pixels = np.random.default_rng(i).integers(0, 255, (32, 40, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path)
         if i in broken:
-            path.write_bytes(b'no picture')
+            path.write_bytes(b'no image')
     return folder
 
 
@@ -87,7 +87,7 @@ def make_runner(work_dir, data, at=None, model=NOISY, options=None) -> Runner:
                 worker_init_fn=dict(type='adpe_mm.datasets.start_worker'),
                 collate_fn=dict(type='adpe_mm.datasets.collate_crops'),
                 dataset=dict(
-                    type='adpe_mm.Pictures',
+                    type='adpe_mm.Images',
                     data_root=str(data),
                     pipeline=[
                         dict(type='adpe_mm.MultiCrop', num_crops=2, size=CROP),

@@ -6,8 +6,8 @@ import torch
 from mmengine.registry import init_default_scope
 from mmpretrain.models import MAEViT, VisionTransformer
 
+from adpe_mm.checkpoints import describe_pretraining, read_checkpoint
 from adpe_mm.models import AdPEViT
-from adpe_mm.utils.checkpoint import describe_pretraining, read_checkpoint
 from tests.helpers import VARIANTS, tiny_model
 
 ARCH = dict(embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48)

@@ -10,11 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from adpe_mm.utils.benchmark import alternate, ratio
+from adpe_mm.evaluation.input_speed import make_images
+from adpe_mm.evaluation.timing import alternate, ratio
 
 TOOLS = Path(__file__).parents[2] / 'tools' / 'analysis_tools'
-sys.path.insert(0, str(TOOLS))
-from benchmark_input import make_pictures  # noqa: E402
 
 
 def run(*arguments):
@@ -31,14 +30,14 @@ def results(tmp_path, *arguments):
 
 
 def test_input(tmp_path):
-    (tmp_path / 'pictures').mkdir()
-    make_pictures(tmp_path / 'pictures', 3, (120, 90), 4.0)
-    rows, out = results(tmp_path, 'input', tmp_path / 'pictures', '--crop', 16, '--batch-size', 2)
+    (tmp_path / 'images').mkdir()
+    make_images(tmp_path / 'images', 3, (120, 90), 4.0)
+    rows, out = results(tmp_path, 'input', tmp_path / 'images', '--crop', 16, '--batch-size', 2)
     by_workers = {'plain, 1 worker', 'ours, 1 worker', 'ours, 2 workers'}
     assert set(rows) == {'plain', 'ours', *by_workers}
-    assert min(row['pictures_per_second'] for row in rows.values()) > 0
+    assert min(row['images_per_second'] for row in rows.values()) > 0
     assert rows['plain']['times_plain'] == rows['ours, 1 worker']['times_1_worker'] == 1
-    assert rows['plain, 1 worker']['times_plain'] == 1 and out['pictures'] == 3
+    assert rows['plain, 1 worker']['times_plain'] == 1 and out['images'] == 3
     assert rows['plain']['times_1_worker'] is None
 
 
@@ -67,8 +66,8 @@ def test_attention(tmp_path):
 
 
 @pytest.mark.parametrize('size, kilobytes', [((500, 375), 57.0), ((1000, 750), 200.0)])
-def test_pictures_are_those_of_the_published_numbers(tmp_path, size, kilobytes):
-    make_pictures(tmp_path, 6, size, kilobytes)
+def test_images_are_those_of_the_published_numbers(tmp_path, size, kilobytes):
+    make_images(tmp_path, 6, size, kilobytes)
     sizes = [path.stat().st_size for path in tmp_path.iterdir()]
     assert len(sizes) == 6 and np.mean(sizes) == pytest.approx(1000 * kilobytes, rel=0.05)
     assert all(Image.open(path).size == size for path in tmp_path.iterdir())

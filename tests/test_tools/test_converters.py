@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from adpe_mm.checkpoints import convert, foreign_name, infer_config, load_weights, our_name
 from adpe_mm.models import AdPEViT, MAEPlus
-from adpe_mm.utils.checkpoint import load_weights
-from adpe_mm.utils.official import convert, infer_config
 
 DATA = Path(__file__).parents[1] / 'data' / 'reference'
 TOOLS = Path(__file__).parents[2] / 'tools' / 'model_converters'
@@ -102,3 +101,14 @@ def test_unreadable_checkpoints(tmp_path):
     torch.save(dict(epoch=1), tmp_path / 'empty.pth')
     with pytest.raises(ValueError, match='no state dict'):
         load_weights(tmp_path / 'empty.pth')
+
+
+def test_names_lead_back():
+    """One table serves both directions: every name of ours is found again by its foreign one."""
+    for variant in ('ape_coordinate', 'ape_embedding', 'rpe_coordinate', 'rpe_embedding'):
+        weights, report = convert(official(variant))
+        assert not report.unexpected
+        for name in weights:
+            assert our_name(foreign_name(name)) == name
+    assert foreign_name('backbone.layers.11.ffn.layers.0.0.bias') == 'blocks.11.mlp.fc1.bias'
+    assert our_name('head.weight') is None and foreign_name('head.weight') is None

@@ -1,16 +1,11 @@
 """Our networks equal the plain formulation that the benchmark compares with."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 from adpe_mm.models import AdversarialPosition
+from adpe_mm.models.selfsup.reference import plain_loss
 from tests.helpers import VARIANTS, tiny_model
-
-sys.path.insert(0, str(Path(__file__).parents[2] / 'tools' / 'analysis_tools'))
-from plain_mae_plus import plain_loss  # noqa: E402
 
 
 @pytest.mark.parametrize('dtype, tolerance', [('float32', 1e-5), ('bfloat16', 3e-2)])

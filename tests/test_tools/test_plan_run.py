@@ -28,7 +28,7 @@ def test_pretraining(tmp_path):
         tmp_path, MINI, '--gpus', 2, '--images-per-second', 100, '--images', 1000,
         '--cores', 1, '--loader-images-per-second', 50, '--bandwidth', 1,
     )  # fmt: skip
-    # Blocks of the encoder: 12 * 64² weights, of the decoder as many; 6 operations a weight and
+    # Blocks of the encoder: 12 * 64² weights, of the decoder as many; 6 operations per weight and
     # token in forward and backward; 37 tokens, 4 crops. Attention, embedding and prediction add.
     weights = (4 + 1) * 12 * 64**2
     least = weights * 6 * 37 * 4 / 1e9
@@ -39,7 +39,7 @@ def test_pretraining(tmp_path):
     assert found['seconds']['loading'] == pytest.approx(16 / 50)
     exchanged = 2 * 4 * found['parameters'] / 2  # bytes: a ring of two, both ways
     assert found['seconds']['exchange'] == pytest.approx(exchanged / 1e9)
-    assert found['limit'] == 'loading' and '2 cores a GPU' in text
+    assert found['limit'] == 'loading' and '2 cores per GPU' in text
     assert found['hours'] == pytest.approx(24 * 31 * 0.32 / 3600)
     assert found['gpu_hours'] == pytest.approx(2 * found['hours'])
 

@@ -13,216 +13,21 @@ entry, with one for each run, the tables, and report.html.
 """
 
 import argparse
-import os
-import shlex
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
 
-from adpe_mm.utils.checkpoint import describe_pretraining, load_weights
-from adpe_mm.utils.launch import one_sentence_errors
+from adpe_mm.evaluation.report import make_report
+from adpe_mm.evaluation.tables import load_paper, read_results, tables, write_tables
+from adpe_mm.evaluation.transfer import TASKS, execute_all, plan, predict
+from adpe_mm.launch import one_sentence_errors
 
-ROOT = Path(__file__).resolve().parents[2]
-TOOLS = ROOT / 'tools'
-TASKS = ('cls', 'seg', 'det')
+TOOLS = Path(__file__).resolve().parents[1]
 CONFIGS = dict(
     cls='configs/cls/adpe-vit-b_100e_in1k.py',
     seg='configs/seg/upernet_adpe-vit-b_160k_ade20k-512x512.py',
     det='configs/det/mask-rcnn_adpe-vit-b_100e_coco.py',
 )
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training or one test.
-
-    Attributes:
-        name: What it is called in the output.
-        config: Config file.
-        work_dir: Where it writes.
-        options: key=value overrides of the config.
-        checkpoint: Of a test, what is tested; None for a training.
-    """
-
-    name: str
-    config: str
-    work_dir: Path
-    options: tuple[str, ...]
-    checkpoint: Path | None = None
-
-    @property
-    def mark(self) -> Path:
-        """File that says that the run is complete."""
-        return self.work_dir / ('.tested' if self.checkpoint else '.trained')
-
-    def arguments(self) -> list[str]:
-        """Arguments of the script after config and checkpoint."""
-        flags = ['--work-dir', str(self.work_dir)]
-        if self.checkpoint is None:
-            flags.append('--resume')
-        return flags + (['--cfg-options', *self.options] if self.options else [])
-
-    def local_command(self, processes: int) -> list[str]:
-        if self.checkpoint is None:
-            script, files = 'dist_train.sh', [self.config]
-        else:
-            script, files = 'dist_test.sh', [self.config, str(self.checkpoint)]
-        return [str(TOOLS / script), *files, str(processes), *self.arguments()]
-
-    def slurm_command(self, partition: str, processes: int) -> str:
-        arguments = self.arguments()
-        if self.checkpoint is None:
-            script, files = 'slurm_train.sh', [self.config, arguments[1]]
-            arguments = arguments[2:]
-        else:
-            script, files = 'slurm_test.sh', [self.config, str(self.checkpoint)]
-        command = [f'tools/{script}', partition, self.name.replace('/', '-'), *files, *arguments]
-        return f'GPUS={processes} {shlex.join(command)}'
-
-
-def final_checkpoint(cfg: Config, work_dir: Path) -> Path:
-    """The file that a training of a config ends with."""
-    if 'max_iters' in cfg.train_cfg:
-        return work_dir / f'iter_{cfg.train_cfg.max_iters}.pth'
-    return work_dir / f'epoch_{cfg.train_cfg.max_epochs}.pth'
-
-
-def load(path: str, options: list[str]) -> Config:
-    """A config with overrides, as the training will see it.
-
-    Raises:
-        FileNotFoundError: If there is no such config.
-        ValueError: If an option is not key=value.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no config '{path}': see configs/")
-    cfg = Config.fromfile(path)
-    pairs = {}
-    for option in options:
-        key, equals, value = option.partition('=')
-        if not equals:
-            raise ValueError(f"an option must be key=value, got '{option}'")
-        pairs[key] = int(value) if value.isdigit() else value
-    cfg.merge_from_dict(pairs)
-    return cfg
-
-
-def backbone_options(entry: str, args: argparse.Namespace) -> list[str]:
-    """Overrides that make a task's backbone the one that was pretrained."""
-    name, equals, checkpoint = entry.partition('=')
-    if name == 'scratch' and not equals:
-        return ['optim_wrapper.paramwise_cfg.layer_decay_rate=1.0']
-    if equals:
-        variant = describe_pretraining(load_weights(checkpoint))['variant'] or 'APE'
-        position = variant[:3].lower()
-        lookup = 'interpolate' if variant == 'RPE coordinate' else 'bucket'
-    else:
-        backbone = load(entry, args.pretrain_options).model.backbone
-        position = backbone.get('position', 'ape')
-        lookup = backbone.get('rpe_lookup', 'bucket')
-    options = [f'model.backbone.position={position}']
-    return options + ([f'model.backbone.rpe_lookup={lookup}'] if position == 'rpe' else [])
-
-
-def plan(args: argparse.Namespace) -> Iterator[Run]:
-    """All runs, each after those that it needs.
-
-    Raises:
-        FileNotFoundError: If a config or a checkpoint is missing.
-        ValueError: If two entries have one name.
-    """
-    names = [entry.partition('=')[0] for entry in args.entries]
-    names = [Path(name).stem for name in names]
-    if len(set(names)) != len(names):
-        raise ValueError(f'every entry needs a name of its own, got {names}')
-    for name, entry in zip(names, args.entries, strict=True):
-        adapted = backbone_options(entry, args)
-        pretrained = None
-        for seed in args.seeds:
-            first = pretrained is None or args.repeat_pretraining
-            if '=' in entry:
-                pretrained = Path(entry.partition('=')[2])
-            elif entry != 'scratch' and first:
-                work_dir = args.out / name / 'pretrain'
-                if args.repeat_pretraining:
-                    work_dir = args.out / name / f'pretrain_seed{seed}'
-                options = (*args.pretrain_options, f'randomness.seed={seed}')
-                yield Run(f'{name}/{work_dir.name}', entry, work_dir, options)
-                pretrained = final_checkpoint(load(entry, args.pretrain_options), work_dir)
-            for task in TASKS:
-                config, given = getattr(args, task), getattr(args, f'{task}_options')
-                if config == 'none':
-                    continue
-                work_dir = args.out / name / f'{task}_seed{seed}'
-                options = [*given, *adapted, f'randomness.seed={seed}']
-                if pretrained is None:
-                    options.append('model.backbone.init_cfg=None')
-                else:
-                    options.append(f'model.backbone.init_cfg.checkpoint={pretrained}')
-                run = f'{name}/{work_dir.name}'
-                yield Run(run, config, work_dir, tuple(options))
-                trained = final_checkpoint(load(config, given), work_dir)
-                yield Run(f'{run}/test', config, work_dir, tuple(options), trained)
-
-
-def free_port() -> str:
-    with socket.socket() as found:
-        found.bind(('', 0))
-        return str(found.getsockname()[1])
-
-
-def execute(run: Run, processes: int) -> None:
-    """Run one command; all it prints goes into ``output.log`` of its work dir.
-
-    Raises:
-        RuntimeError: If it fails.
-    """
-    run.work_dir.mkdir(parents=True, exist_ok=True)
-    log = run.work_dir / 'output.log'
-    start = time.monotonic()
-    with open(log, 'a', encoding='utf-8') as output:
-        process = subprocess.Popen(
-            run.local_command(processes),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=dict(os.environ, PORT=free_port(), PYTHON=sys.executable),
-        )
-        try:
-            code = process.wait()
-        except BaseException:  # stopped: have it save a checkpoint
-            process.terminate()
-            process.wait()
-            raise
-    if code:
-        tail = '\n  '.join(log.read_text(encoding='utf-8', errors='replace').splitlines()[-15:])
-        raise RuntimeError(f'{run.name} failed, see {log}:\n  {tail}')
-    run.mark.touch()
-    print(f'{run.name}: done in {time.monotonic() - start:.0f} s', flush=True)
-
-
-def predict(run: Run) -> None:
-    """Draw some predictions of a tested network, unless that was done."""
-    out = run.work_dir / 'predictions'
-    if out.exists():
-        return
-    script = TOOLS / 'visualizations' / 'predict.py'
-    command = [sys.executable, script, run.config, run.checkpoint, '--out', out, '--max', '6']
-    log = run.work_dir / 'output.log'
-    with open(log, 'a', encoding='utf-8') as output:
-        subprocess.run(
-            [*map(str, command), '--cfg-options', *run.options],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=dict(os.environ, PYTHONPATH=str(ROOT)),
-            check=True,
-        )
 
 
 def parse_args() -> argparse.Namespace:
@@ -243,7 +48,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--repeat-pretraining', action='store_true', help='pretrain for each seed anew'
     )
-    parser.add_argument('--gpus', type=int, help='processes a run; all GPUs, or 2 on a CPU')
+    parser.add_argument('--gpus', type=int, help='processes per run; all GPUs, or 2 on a CPU')
     parser.add_argument('--slurm', metavar='PARTITION', help='print Slurm commands, run nothing')
     return parser.parse_args()
 
@@ -252,25 +57,21 @@ def main() -> None:
     args = parse_args()
     processes = args.gpus or torch.cuda.device_count() or 2
     runs = list(plan(args))
-    report = [sys.executable, str(TOOLS / 'analysis_tools' / 'report.py'), str(args.out)]
-    report += ['--out', str(args.out / 'report.html')]
-    table = [sys.executable, str(TOOLS / 'analysis_tools' / 'transfer_table.py'), str(args.out)]
-    table += ['--out', str(args.out)]
     if args.slurm:
         print('# One after the other; those of different entries may run at the same time.')
         for run in runs:
             print(run.slurm_command(args.slurm, processes))
         print(f'python tools/analysis_tools/transfer_table.py {args.out} --out {args.out}')
         return
-    todo = [run for run in runs if not run.mark.exists()]
-    print(f'{len(runs)} runs, {len(runs) - len(todo)} of them complete', flush=True)
-    for run in todo:
-        execute(run, processes)
+    execute_all(runs, TOOLS, processes)
     for run in runs:
         if run.checkpoint is not None and run.work_dir.name.endswith(f'_seed{args.seeds[0]}'):
-            predict(run)
-    for command in (table, report):
-        subprocess.run(command, check=True, env=dict(os.environ, PYTHONPATH=str(ROOT)))
+            predict(run, TOOLS)
+    paper = load_paper(TOOLS / 'analysis_tools' / 'paper_results.yml')
+    print(write_tables(tables(read_results([args.out]), paper), args.out))
+    report = args.out / 'report.html'
+    report.write_text(make_report(args.out, 'AdPE: pretraining and transfer', paper), 'utf-8')
+    print(f'wrote transfer_table.md, .csv and .png, and {report.name} to {args.out}')
 
 
 if __name__ == '__main__':

@@ -1,88 +1,22 @@
 #!/usr/bin/env python
-"""Fashion-MNIST as folders: many pictures without labels, few with, and the test set.
+"""Fashion-MNIST as folders: many images without labels, few with, and the test set.
 
     python tools/dataset_converters/fashion_mnist.py DIR data/fashion_mnist --labelled 20
 
 DIR holds the four files of the data set (train-images-idx3-ubyte.gz and so on), as its repository
 or Debian's package dataset-fashion-mnist has them.
 
-    OUT/unlabelled/*.png      the 60,000 training pictures, 28 px, grey
+    OUT/unlabelled/*.png      the 60,000 training images, 28 px, grey
     OUT/train/CLASS/*.png     N of each class
-    OUT/val/CLASS/*.png       the 10,000 test pictures
+    OUT/val/CLASS/*.png       the 10,000 test images
 """
 
 import argparse
-import gzip
-import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from adpe_mm.utils.launch import one_sentence_errors
-
-CLASSES = (
-    't-shirt', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'boot'
-)  # fmt: skip
-
-
-def read_idx(path: Path) -> np.ndarray:
-    """An array of bytes in IDX format: a magic number, the sizes, the values.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is something else.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no '{path}': give the folder of Fashion-MNIST's files")
-    content = gzip.decompress(path.read_bytes())
-    if content[:3] != b'\0\0\x08':
-        raise ValueError(f"'{path}' is no IDX file of bytes")
-    sizes = np.frombuffer(content, '>i4', count=content[3], offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * len(sizes)).reshape(sizes)
-
-
-def read_split(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (n, 28, 28) and labels (n,) of 'train' or 't10k'."""
-    return (
-        read_idx(folder / f'{split}-images-idx3-ubyte.gz'),
-        read_idx(folder / f'{split}-labels-idx1-ubyte.gz'),
-    )
-
-
-def convert(source: Path, out: Path, labelled: int) -> dict[str, int]:
-    """Write the folders. Returns the number of pictures in each part.
-
-    Raises:
-        FileExistsError: If `out` exists.
-        ValueError: If a class has fewer pictures than asked for.
-    """
-    if out.exists():
-        raise FileExistsError(f"'{out}' exists: remove it, or choose another folder")
-    images, labels = read_split(source, 'train')
-    test_images, test_labels = read_split(source, 't10k')
-    parts = dict(unlabelled=0, train=0, val=0)
-    if labelled > min(np.bincount(labels)):
-        raise ValueError(f'a class has {min(np.bincount(labels))} pictures, fewer than {labelled}')
-
-    def save(image: np.ndarray, folder: Path, number: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(folder / f'{number:05}.png')
-
-    try:
-        for number, image in enumerate(images):
-            save(image, out / 'unlabelled', number)
-        for label, name in enumerate(CLASSES):
-            for number in np.flatnonzero(labels == label)[:labelled]:
-                save(images[number], out / 'train' / name, number)
-                parts['train'] += 1
-        for number, (image, label) in enumerate(zip(test_images, test_labels, strict=True)):
-            save(image, out / 'val' / CLASSES[label], number)
-    except BaseException:
-        shutil.rmtree(out, ignore_errors=True)  # nothing half made
-        raise
-    return parts | dict(unlabelled=len(images), val=len(test_images))
+from adpe_mm.datasets.fashion_mnist import write_folders
+from adpe_mm.launch import one_sentence_errors
 
 
 def main() -> None:
@@ -91,10 +25,10 @@ def main() -> None:
     )
     parser.add_argument('source', type=Path, help="folder of the data set's files")
     parser.add_argument('out', type=Path, help='folder to make')
-    parser.add_argument('--labelled', type=int, default=100, help='pictures a class (default 100)')
+    parser.add_argument('--labelled', type=int, default=100, help='images per class (default 100)')
     args = parser.parse_args()
-    for name, count in convert(args.source, args.out, args.labelled).items():
-        print(f'{name}: {count} pictures')
+    for name, count in write_folders(args.source, args.out, args.labelled).items():
+        print(f'{name}: {count} images')
 
 
 if __name__ == '__main__':

@@ -12,8 +12,8 @@ import sys
 
 import torch
 
-from adpe_mm.utils.export import load_backbone
-from adpe_mm.utils.launch import one_sentence_errors
+from adpe_mm.checkpoints import load_backbone
+from adpe_mm.launch import one_sentence_errors
 
 
 def main() -> None:
@@ -22,8 +22,7 @@ def main() -> None:
     parser.add_argument('dst', help='file to write')
     args = parser.parse_args()
     weights, left = load_backbone(args.src)
-    state_dict = {f'backbone.{name}': value for name, value in weights.items()}
-    torch.save(dict(state_dict=state_dict), args.dst)
+    torch.save(dict(state_dict=weights), args.dst)
     print(f'wrote {len(weights)} arrays to {args.dst}; left behind: {len(left)} {left[:4]}')
 
 

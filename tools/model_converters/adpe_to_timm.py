@@ -13,8 +13,8 @@ import sys
 
 import torch
 
-from adpe_mm.utils.export import load_backbone, to_timm
-from adpe_mm.utils.launch import one_sentence_errors
+from adpe_mm.checkpoints import load_backbone, to_timm
+from adpe_mm.launch import one_sentence_errors
 
 
 def main() -> None:

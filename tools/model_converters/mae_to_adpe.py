@@ -14,9 +14,9 @@ import sys
 
 import torch
 
-from adpe_mm.models import AdPEViT
-from adpe_mm.utils.checkpoint import check_fits, load_weights
-from adpe_mm.utils.official import convert
+from adpe_mm.checkpoints import check_fits, convert, infer_backbone, load_weights
+from adpe_mm.launch import one_sentence_errors
+from adpe_mm.registry import MODELS
 
 
 def main() -> None:
@@ -35,28 +35,13 @@ def main() -> None:
     for name in official.keys() - encoder.keys():
         print(f'{name}: of the decoder, left behind')
     report.check()
-    width, channels, patch_size = weights['backbone.patch_embed.projection.weight'].shape[:3]
-    side = round((weights['backbone.pos_embed'].shape[1] - 1) ** 0.5)
-    layers = {name.split('.')[2] for name in weights if name.startswith('backbone.layers.')}
     with torch.device('meta'):
-        model = AdPEViT(
-            arch=dict(
-                embed_dims=width,
-                num_layers=len(layers),
-                num_heads=1,  # changes no array
-                feedforward_channels=weights['backbone.layers.0.ffn.layers.0.0.bias'].shape[0],
-            ),
-            img_size=side * patch_size,
-            patch_size=patch_size,
-            in_channels=channels,
-        )
+        model = MODELS.build(dict(infer_backbone(weights), type='adpe_mm.AdPEViT'))
     check_fits(model, {name.removeprefix('backbone.'): value for name, value in weights.items()})
     torch.save(dict(state_dict=weights, meta=dict(source='facebookresearch/mae')), args.dst)
     print(f'wrote {args.dst}')
 
 
 if __name__ == '__main__':
-    try:
-        main()
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f'mae_to_adpe: {error}')
+    with one_sentence_errors('mae_to_adpe'):
+        sys.exit(main())

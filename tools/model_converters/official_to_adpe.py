@@ -14,9 +14,9 @@ import sys
 
 import torch
 
+from adpe_mm.checkpoints import check_fits, convert, infer_config, load_weights
+from adpe_mm.launch import one_sentence_errors
 from adpe_mm.registry import MODELS
-from adpe_mm.utils.checkpoint import check_fits, load_weights
-from adpe_mm.utils.official import convert, infer_config
 
 
 def main() -> None:
@@ -42,7 +42,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    try:
-        main()
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f'official_to_adpe: {error}')
+    with one_sentence_errors('official_to_adpe'):
+        sys.exit(main())

@@ -1,35 +1,23 @@
 #!/usr/bin/env python
-"""Draw what a classifier, segmentor or detector sees in pictures.
+"""Draw what a classifier, segmentor or detector sees in images.
 
     python tools/visualizations/predict.py CONFIG CHECKPOINT my_photos --out predictions
     python tools/visualizations/predict.py CONFIG CHECKPOINT --attention    # of the test set
 
-Writes NAME.png with the class, the masks or the boxes over the picture, and with --attention
+Writes NAME.png with the class, the masks or the boxes over the image, and with --attention
 NAME_attention.png: where the last block that attends globally looks, by head (from the cls token,
 or on average over all patches where there is none).
 """
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
-from matplotlib import colormaps
-from mmcv.transforms import Compose
-from mmengine.config import Config, DictAction
-from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS, VISUALIZERS, init_default_scope
-from mmengine.structures import BaseDataElement, PixelData
-from PIL import Image
+from mmengine.config import DictAction
+from mmengine.registry import init_default_scope
 
-from adpe_mm.datasets.pictures import EXTENSIONS
-from adpe_mm.models import AdPEViT
-from adpe_mm.registry import MODELS, TRANSFORMS
-from adpe_mm.utils.checkpoint import check_fits, find_weights, read_checkpoint
-from adpe_mm.utils.launch import one_sentence_errors
-
-SMALL = 256  # A picture with a longer side of less is enlarged, or labels would cover it.
+from adpe_mm.evaluation.predictions import Predictor, images_to_draw
+from adpe_mm.launch import one_sentence_errors, read_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,10 +27,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
-        'images', nargs='*', help='pictures or folders; the first of the test set if none is given'
+        'images', nargs='*', help='images or folders; the first of the test set if none is given'
     )
     parser.add_argument('--out', type=Path, default=Path('predictions'), help='folder to write to')
-    parser.add_argument('--max', type=int, default=8, help='number of pictures')
+    parser.add_argument('--max', type=int, default=8, help='number of images')
     parser.add_argument('--score', type=float, default=0.3, help='of the boxes that are drawn')
     parser.add_argument('--attention', action='store_true', help='draw the attention as well')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
@@ -50,144 +38,20 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def enlarge(sample: BaseDataElement, factor: int) -> None:
-    """Make the masks and boxes of a prediction so many times as large."""
-
-    def repeat(masks: torch.Tensor) -> torch.Tensor:
-        return masks.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
-
-    if 'pred_sem_seg' in sample:
-        sample.pred_sem_seg = PixelData(data=repeat(sample.pred_sem_seg.data))
-    if 'pred_instances' in sample:
-        sample.pred_instances.bboxes *= factor
-        if 'masks' in sample.pred_instances:
-            sample.pred_instances.masks = repeat(sample.pred_instances.masks)
-
-
-def find_pictures(cfg: Config, images: list[str], limit: int) -> list[Path]:
-    """The pictures to draw.
-
-    Raises:
-        FileNotFoundError: If one is missing, or there is none.
-    """
-    found: list[Path] = []
-    for name in map(Path, images):
-        if name.is_dir():
-            found += sorted(p for p in name.rglob('*') if p.suffix.lower() in EXTENSIONS)
-        elif name.is_file():
-            found.append(name)
-        else:
-            raise FileNotFoundError(f"there is no picture or folder '{name}'")
-    if not images:
-        dataset = DATASETS.build(cfg.test_dataloader.dataset)
-        infos = (dataset.get_data_info(i) for i in range(min(limit, len(dataset))))
-        found = [Path(info['img_path']) for info in infos]
-    if not found:
-        raise FileNotFoundError(f'no pictures in {images}')
-    return found[:limit]
-
-
-class Predictor:
-    """A network of any of the three libraries, its pipeline of the test, and its visualizer.
-
-    Args:
-        cfg: Config of a task.
-        checkpoint: Checkpoint file; it knows the classes.
-        device: Where it runs.
-
-    Raises:
-        FileNotFoundError: If there is no such checkpoint.
-        ValueError: If it is of another network.
-    """
-
-    def __init__(self, cfg: Config, checkpoint: str, device: str) -> None:
-        content = read_checkpoint(checkpoint)
-        weights = find_weights(content, checkpoint)
-        self.model = MODELS.build(cfg.model)
-        check_fits(self.model, weights)
-        self.model.load_state_dict(weights)
-        self.model.to(device).eval()
-        meta = content.get('meta', {}).get('dataset_meta') or {}
-        self.meta = {key.lower(): value for key, value in meta.items()}
-        self.model.dataset_meta = self.meta
-        steps = cfg.test_dataloader.dataset.pipeline
-        with_truth = ('LoadAnnotations', 'LoadPanopticAnnotations')
-        steps = [step for step in steps if step['type'].split('.')[-1] not in with_truth]
-        self.pipeline = Compose([TRANSFORMS.build(step) for step in steps])
-        self.scope = cfg.default_scope
-        visualizer = dict(cfg.visualizer, name=f'predict_{id(self)}', vis_backends=None)
-        self.visualizer = VISUALIZERS.build(visualizer)
-        self.visualizer.dataset_meta = self.meta
-
-    def load(self, path: Path) -> dict:
-        """A batch of one picture."""
-        info = dict(img_path=str(path), img_id=0, reduce_zero_label=False, seg_fields=[])
-        return pseudo_collate([self.pipeline(info)])
-
-    @torch.no_grad()
-    def draw(self, path: Path, batch: dict, out: Path, score: float) -> None:
-        """Predict, and write the picture with the prediction."""
-        (sample,) = self.model.test_step(batch)
-        image = np.asarray(Image.open(path).convert('RGB'))
-        factor = -(-SMALL // max(image.shape[:2]))
-        if factor > 1:
-            image = image.repeat(factor, 0).repeat(factor, 1)
-            enlarge(sample, factor)
-        if self.scope == 'mmpretrain':
-            self.visualizer.visualize_cls(
-                image, sample, classes=self.meta.get('classes'), draw_gt=False, out_file=str(out)
-            )
-            return
-        options = dict(pred_score_thr=score) if self.scope == 'mmdet' else {}
-        self.visualizer.add_datasample(
-            out.stem, image, sample, draw_gt=False, out_file=str(out), **options
-        )
-
-    def attention(self, path: Path, batch: dict) -> Iterator[Image.Image]:
-        """The picture, then a heat map over it for each head."""
-        backbone = self.model.backbone
-        if not isinstance(backbone, AdPEViT):
-            raise ValueError('--attention needs adpe_mm.AdPEViT as backbone')
-        block = [layer for layer in backbone.layers if not layer.window_size][-1]
-        seen = []
-        handle = block.attn.register_forward_pre_hook(lambda module, args: seen.append(args[:2]))
-        with torch.no_grad():
-            self.model.test_step(batch)
-        handle.remove()
-        x, grid_size = seen[0]
-        weights = block.attn.weights(x[:1], grid_size)[0]  # (H, L, L)
-        extra = backbone.num_extra_tokens
-        maps = weights[:, 0, extra:] if extra else weights.mean(dim=1)
-        image = Image.open(path).convert('RGB')
-        yield image
-        for heat in maps.unflatten(1, grid_size).float().cpu().numpy():
-            heat = (heat - heat.min()) / max(heat.max() - heat.min(), 1e-12)
-            colours = Image.fromarray((255 * colormaps['inferno'](heat)[..., :3]).astype(np.uint8))
-            yield Image.blend(image, colours.resize(image.size, Image.Resampling.BICUBIC), 0.6)
-
-
 def main() -> None:
     args = parse_args()
-    if not Path(args.config).is_file():
-        raise FileNotFoundError(f"there is no config '{args.config}': see configs/")
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     init_default_scope(cfg.default_scope)
     predictor = Predictor(cfg, args.checkpoint, args.device)
     args.out.mkdir(parents=True, exist_ok=True)
-    pictures = find_pictures(cfg, args.images, args.max)
-    for path in pictures:
+    images = images_to_draw(cfg, args.images, args.max)
+    for path in images:
         batch = predictor.load(path)
         predictor.draw(path, batch, args.out / f'{path.stem}.png', args.score)
         if args.attention:
-            panels = list(predictor.attention(path, batch))
-            width, height = panels[0].size
-            sheet = Image.new('RGB', (width * len(panels), height))
-            for i, panel in enumerate(panels):
-                sheet.paste(panel, (i * width, 0))
+            sheet = predictor.attention_sheet(path, batch)
             sheet.save(args.out / f'{path.stem}_attention.png')
-    print(f'wrote {len(pictures)} pictures to {args.out}')
+    print(f'wrote {len(images)} images to {args.out}')
 
 
 if __name__ == '__main__':

@@ -1,12 +1,10 @@
 from .adversary import AdversaryProjectionHook
-from .checkpoint import SafeCheckpointHook
-from .checkpoint_fit import CheckpointFitHook
+from .checkpoint import CheckpointFitHook, SafeCheckpointHook
 from .compile import CompileHook
 from .float32 import Float32Hook
-from .reconstruction import ReconstructionHook
 from .runtime_info import DeferredRuntimeInfoHook
 from .seed import IterationSeedHook
-from .unreadable import UnreadablePicturesHook
+from .unreadable import UnreadableImagesHook
 
 __all__ = [
     'AdversaryProjectionHook',
@@ -15,7 +13,6 @@ __all__ = [
     'DeferredRuntimeInfoHook',
     'Float32Hook',
     'IterationSeedHook',
-    'ReconstructionHook',
     'SafeCheckpointHook',
-    'UnreadablePicturesHook',
+    'UnreadableImagesHook',
 ]

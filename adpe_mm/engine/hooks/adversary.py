@@ -3,10 +3,10 @@
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch.distributed.fsdp import FullyShardedDataParallel
 
+from adpe_mm.checkpoints import unwrap
 from adpe_mm.models.layers.adversary import AdversarialPosition
 from adpe_mm.registry import HOOKS
 
@@ -33,7 +33,7 @@ class AdversaryProjectionHook(Hook):
         self.grad_norm = None
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         self.adversary: AdversarialPosition | None = getattr(model, 'adversary', None)
         if self.adversary is None:
             return

@@ -1,16 +1,26 @@
-"""Checkpoints that survive being interrupted."""
+"""Checkpoints that survive being interrupted, and are loaded whole or refused."""
 
 import os
 import signal
 import sys
 
 from mmengine.dist import is_main_process
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import FlexibleRunner, Runner
 
-from adpe_mm.engine.checkpoint import AtomicLocalBackend, check_resumable
+from adpe_mm.checkpoints import (
+    AtomicLocalBackend,
+    check_fits,
+    check_resumable,
+    describe_origin,
+    find_weights,
+    is_pretraining,
+    read_checkpoint,
+    unwrap,
+)
+from adpe_mm.launch import end_workers
+from adpe_mm.models import AdPEViT
 from adpe_mm.registry import HOOKS
-from adpe_mm.utils.launch import end_workers
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
@@ -30,7 +40,7 @@ class SafeCheckpointHook(CheckpointHook):
     together, and would have to agree on an iteration first.
 
     Args:
-        **kwargs: As of mmengine's `CheckpointHook`.
+        **kwargs: See mmengine's `CheckpointHook`.
 
     Raises:
         FileNotFoundError: If the checkpoint to resume from is gone.
@@ -119,3 +129,43 @@ class SafeCheckpointHook(CheckpointHook):
                 if self.file_backend.isfile(old):
                     self.file_backend.remove(old)
         return path
+
+
+@HOOKS.register_module()
+class CheckpointFitHook(Hook):
+    """Raises where mmengine would only log that a checkpoint does not fit, and train on.
+
+    A checkpoint of pretraining that is loaded for another task (``load_from``) gives its backbone,
+    and leaves decoder and adversary behind. What a task began from is kept in its checkpoints, in
+    the message hub under 'pretraining': ``method``, ``variant``, ``checkpoint`` and ``sha256``.
+
+    Raises:
+        ValueError: When a checkpoint is loaded or resumed that is of another architecture.
+    """
+
+    def __init__(self) -> None:
+        self.origin = dict(method='scratch', variant=None, checkpoint=None, sha256=None)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        model = unwrap(runner.model)
+        weights = find_weights(checkpoint)
+        transfer = is_pretraining(weights) and not is_pretraining(model.state_dict())
+        if not transfer or not isinstance(model.backbone, AdPEViT):
+            check_fits(model, weights)
+            return
+        model.backbone.load_pretrained(weights)
+        self.origin = describe_origin(getattr(runner, '_load_from', None), weights)
+        runner.logger.info(f'began from {self.origin}; decoder and adversary are left behind')
+        # What the runner loads after this: the whole network, backbone included.
+        checkpoint['state_dict'] = model.state_dict()
+
+    def before_train(self, runner: Runner) -> None:
+        hub, model = runner.message_hub, unwrap(runner.model)
+        resumed = 'pretraining' in hub.runtime_info
+        if resumed or is_pretraining(model.state_dict()):
+            return
+        init_cfg = getattr(getattr(model, 'backbone', None), 'init_cfg', None)
+        if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
+            path = init_cfg['checkpoint']
+            self.origin = describe_origin(path, find_weights(read_checkpoint(path, 'meta')))
+        hub.update_info('pretraining', self.origin)

@@ -8,9 +8,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils._pytree import tree_map_only
 
+from adpe_mm.checkpoints import unwrap
 from adpe_mm.registry import HOOKS
-
-from .checkpoint_fit import unwrap
 
 
 def _to_float32(values):

@@ -1,4 +1,4 @@
-"""Counts the pictures that cannot be read."""
+"""Counts the images that cannot be read."""
 
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
@@ -8,26 +8,26 @@ from adpe_mm.registry import HOOKS
 
 
 @HOOKS.register_module()
-class UnreadablePicturesHook(Hook):
-    """Names each unreadable picture once in the log, and stops when there are too many.
+class UnreadableImagesHook(Hook):
+    """Names each unreadable image once in the log, and stops when there are too many.
 
     Process 0 names its own at once, and those of the other processes at the end of the epoch.
     From the first failure on, the fraction is logged as 'unreadable'.
 
     Args:
-        max_fraction: Largest fraction of failures among all pictures that were opened.
-        min_pictures: Pictures that are opened before the fraction counts (or all there are, if
+        max_fraction: Largest fraction of failures among all images that were opened.
+        min_images: Images that are opened before the fraction counts (or all there are, if
             these are fewer).
 
     Raises:
         ValueError: In training, past the fraction.
     """
 
-    def __init__(self, max_fraction: float = 0.05, min_pictures: int = 1000) -> None:
+    def __init__(self, max_fraction: float = 0.05, min_images: int = 1000) -> None:
         if not 0 <= max_fraction <= 1:
             raise ValueError(f'max_fraction must lie in [0, 1], got {max_fraction}')
         self.max_fraction = max_fraction
-        self.min_pictures = min_pictures
+        self.min_images = min_images
         self.named: set[str] = set()
         self.failed = self.opened = 0
 
@@ -40,11 +40,11 @@ class UnreadablePicturesHook(Hook):
         if not unreadable:
             return
         self._name(runner, unreadable)
-        enough = min(self.min_pictures, len(runner.train_dataloader.dataset))
+        enough = min(self.min_images, len(runner.train_dataloader.dataset))
         if self.opened >= enough and self.failed > self.max_fraction * self.opened:
             raise ValueError(
-                f'{self.failed} of {self.opened} pictures could not be read, more than the '
-                f'fraction of {self.max_fraction:g} that UnreadablePicturesHook.max_fraction '
+                f'{self.failed} of {self.opened} images could not be read, more than the '
+                f'fraction of {self.max_fraction:g} that UnreadableImagesHook.max_fraction '
                 f'allows; one is {unreadable[-1]}: repair or remove them, or raise the fraction'
             )
 
@@ -52,10 +52,10 @@ class UnreadablePicturesHook(Hook):
         for paths in all_gather_object(sorted(self.named)):
             self._name(runner, paths)
         if self.named:
-            runner.logger.warning(f'{len(self.named)} pictures could not be read so far')
+            runner.logger.warning(f'{len(self.named)} images could not be read so far')
 
     def _name(self, runner: Runner, paths: list[str]) -> None:
         for path in paths:
             if path not in self.named:
                 self.named.add(path)
-                runner.logger.warning(f'skipped a picture that cannot be read: {path}')
+                runner.logger.warning(f'skipped an image that cannot be read: {path}')

@@ -16,8 +16,8 @@ from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from adpe_mm.checkpoints import check_fits, load_weights
 from adpe_mm.registry import MODELS
-from adpe_mm.utils.checkpoint import check_fits, load_weights
 
 from ..layers.attention import Attention, from_windows, to_windows
 from ..layers.irpe import Perturbation

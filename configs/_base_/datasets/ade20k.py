@@ -1,4 +1,4 @@
-"""ADE20K at 512 x 512, 2 images a GPU. With --tta: six scales and their mirror images."""
+"""ADE20K at 512 x 512, 2 images per GPU. With --tta: six scales and their mirror images."""
 
 train_dataloader = dict(
     batch_size=2,

@@ -1,4 +1,4 @@
-"""COCO instances with large-scale jitter to 1024 px, 2 images a GPU."""
+"""COCO instances with large-scale jitter to 1024 px, 2 images per GPU."""
 
 train_dataloader = dict(
     batch_size=2,

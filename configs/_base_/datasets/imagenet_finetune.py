@@ -1,4 +1,4 @@
-"""ImageNet-1K at 224 px with RandAugment and random erasing, 128 images a GPU.
+"""ImageNet-1K at 224 px with RandAugment and random erasing, 128 images per GPU.
 
 With --tta each image is tested as it is and mirrored.
 """

@@ -1,6 +1,6 @@
-"""ImageNet-1K (or any pictures below a folder): 4 crops of 112 px a picture.
+"""ImageNet-1K (or any images below a folder): 4 crops of 112 px per image.
 
-256 pictures a GPU; with 8 GPUs and 2 accumulated iterations 4096 a step.
+256 images per GPU; with 8 GPUs and 2 accumulated iterations 4096 per step.
 """
 
 train_dataloader = dict(
@@ -13,7 +13,7 @@ train_dataloader = dict(
     worker_init_fn=dict(type='adpe_mm.datasets.start_worker'),
     collate_fn=dict(type='adpe_mm.datasets.collate_crops'),
     dataset=dict(
-        type='adpe_mm.Pictures',
+        type='adpe_mm.Images',
         data_root='data/imagenet',
         data_prefix=dict(img_path='train'),
         pipeline=[
@@ -22,7 +22,7 @@ train_dataloader = dict(
                 num_crops=4,
                 size=112,
                 scale=(0.08, 1.0),
-                reducing_gap=1.5,  # None: crops as from the whole picture (docs/speed.md)
+                reducing_gap=1.5,  # None: crops as from the whole image (docs/speed.md)
             ),
             dict(type='adpe_mm.PackCrops'),
         ],

@@ -1,4 +1,4 @@
-"""MAE+ with absolute positions: ViT-B, 4 crops of 112 px an image, 75 % masked."""
+"""MAE+ with absolute positions: ViT-B, 4 crops of 112 px per image, 75 % masked."""
 
 model = dict(
     type='adpe_mm.MAEPlus',

@@ -8,7 +8,7 @@ model = dict(
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
         pad_mask=True,
-        pad_size_divisor=1024,  # every picture becomes 1024 x 1024
+        pad_size_divisor=1024,  # every image becomes 1024 x 1024
     ),
     backbone=dict(
         type='adpe_mm.AdPEViT',

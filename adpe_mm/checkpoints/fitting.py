@@ -1,0 +1,57 @@
+"""Making sure that weights are those of a network."""
+
+import re
+from collections.abc import Iterable
+
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from torch import Tensor, nn
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The network itself, without DDP or test-time augmentation."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
+
+
+def check_fits(
+    model: nn.Module, state_dict: dict[str, Tensor], allowed: Iterable[str] = ()
+) -> None:
+    """Make sure that weights are those of a model, name by name and shape by shape.
+
+    Absolute positions may have another grid: the backbone resizes them.
+
+    Args:
+        model: The network to load into.
+        state_dict: The weights, as `find_weights` returns them.
+        allowed: Regular expressions of whole names that may be missing or unexpected.
+
+    Raises:
+        ValueError: If anything is missing, unexpected, or of another shape.
+    """
+    given, expected = state_dict, model.state_dict()
+
+    def not_allowed(names: set[str]) -> list[str]:
+        return sorted(n for n in names if not any(re.fullmatch(p, n) for p in allowed))
+
+    problems = {
+        'missing': not_allowed(set(expected) - set(given)),
+        'unexpected': not_allowed(set(given) - set(expected)),
+        'of another shape': [
+            f'{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}'
+            for name, value in expected.items()
+            if name in given
+            and given[name].shape != value.shape
+            and not (name.endswith('pos_embed') and given[name].shape[-1] == value.shape[-1])
+        ],
+    }
+    if any(problems.values()):
+        listed = '; '.join(
+            f'{len(names)} {kind}: {", ".join(names[:4])}{", ..." if len(names) > 4 else ""}'
+            for kind, names in problems.items()
+            if names
+        )
+        raise ValueError(
+            f'the checkpoint holds another network than the config describes ({listed}): use the '
+            'config that it was made with, or another checkpoint'
+        )

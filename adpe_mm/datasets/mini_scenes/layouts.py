@@ -1,0 +1,118 @@
+"""A scene as files, in the layouts of ImageNet, ADE20K and COCO."""
+
+import colorsys
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .geometry import class_names
+from .scenes import Options, draw
+
+VERSION = 1  # of the drawing: raise it when the same options no longer give the same images
+
+
+def folders(options: Options) -> list[str]:
+    """All folders of a data set, relative to its root."""
+    return [
+        'ade/images/training',
+        'ade/images/validation',
+        'ade/annotations/training',
+        'ade/annotations/validation',
+        'coco/train2017',
+        'coco/val2017',
+        'coco/annotations',
+        *(
+            f'imagenet/{split}/{name}'
+            for split in ('train', 'val')
+            for name in class_names(options.classes)
+        ),
+        *(['unlabelled'] if options.unlabelled else []),
+    ]
+
+
+def run_lengths(mask: np.ndarray) -> dict:
+    """COCO's uncompressed RLE of a mask (h, w): runs down the columns, of 0 and 1 in turn."""
+    flat = mask.ravel(order='F').astype(np.int8)
+    changes = np.flatnonzero(np.diff(flat, prepend=0))
+    counts = np.diff(changes, prepend=0, append=flat.size)
+    return dict(size=list(mask.shape), counts=counts.tolist())
+
+
+def annotation(mask: np.ndarray, label: int) -> dict:
+    """COCO's entry for one object, without ids: its visible pixels (h, w), area and box."""
+    ys, xs = np.nonzero(mask)
+    left, top = int(xs.min()), int(ys.min())
+    return dict(
+        category_id=label + 1,
+        segmentation=run_lengths(mask),
+        area=len(xs),
+        bbox=[left, top, int(xs.max()) - left + 1, int(ys.max()) - top + 1],
+        iscrowd=0,
+    )
+
+
+def palette(count: int) -> list[list[int]]:
+    """RGB colours of the classes, bright and evenly spread in hue, and dark grey (background)."""
+    bright = [colorsys.hsv_to_rgb(i / count, 0.75, 1 - 0.3 * (i % 2)) for i in range(count)]
+    return [[round(255 * value) for value in colour] for colour in bright] + [[60, 60, 60]]
+
+
+def link(source: Path, target: Path) -> None:
+    """Hard link, or a copy where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def write_scene(
+    index: int, split: str, options: Options, root: Path, photos: list[str]
+) -> tuple[dict, list[dict]]:
+    """Draw an image and write it in every layout.
+
+    Returns:
+        COCO's entry for the image, and those for its objects without ids.
+    """
+    image, seen, labels = draw(options, split, index, photos)
+    name = f'{split}_{index + 1:06d}'
+    if split == 'unlabelled':
+        Image.fromarray(image).save(root / split / f'{name}.jpg', quality=options.quality)
+        return {}, []
+    names = class_names(options.classes)
+    file = root / 'imagenet' / split / names[index % options.classes] / f'{name}.jpg'
+    Image.fromarray(image).save(file, quality=options.quality)
+    link(file, root / 'coco' / f'{split}2017' / file.name)
+    ade = dict(train='training', val='validation')[split]
+    link(file, root / 'ade' / 'images' / ade / file.name)
+    values = np.array([options.classes + 1, *(label + 1 for label in labels)], np.uint8)
+    Image.fromarray(values[seen]).save(root / 'ade' / 'annotations' / ade / f'{name}.png')
+    entry = dict(id=index + 1, file_name=file.name, height=image.shape[0], width=image.shape[1])
+    return entry, [annotation(seen == i, label) for i, label in enumerate(labels, 1)]
+
+
+def write_split(
+    scenes: Iterator[tuple[dict, list[dict]]], split: str, names: list[str], root: Path
+) -> int:
+    """Write the scenes of a split and its COCO annotations. Returns the number of objects."""
+    images, annotations = [], []
+    for entry, objects in scenes:
+        images.append(entry)
+        for item in objects:
+            annotations.append(dict(id=len(annotations) + 1, image_id=entry['id'], **item))
+    if split == 'unlabelled':
+        return 0
+    coco = dict(
+        info=dict(description='mini scenes', version=str(VERSION)),
+        licenses=[],
+        categories=[dict(id=i, name=n, supercategory='object') for i, n in enumerate(names, 1)],
+        images=images,
+        annotations=annotations,
+    )
+    path = root / 'coco' / 'annotations' / f'instances_{split}2017.json'
+    path.write_text(json.dumps(coco))
+    return len(annotations)

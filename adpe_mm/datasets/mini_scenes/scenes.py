@@ -1,0 +1,87 @@
+"""One scene: what decides about it, and its drawing."""
+
+import dataclasses
+
+import numpy as np
+
+from .appearance import paint
+from .geometry import MOST_CLASSES, class_names, compose, stack
+
+SPLITS = ('train', 'val', 'unlabelled')
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What decides about the images.
+
+    Attributes:
+        train: Number of labelled images to train on.
+        val: Number of labelled images to test on.
+        unlabelled: Number of further images without labels.
+        size: Longer side, in pixels; the other is 3/4 of it or the same.
+        classes: Number of classes, K.
+        others: Smaller objects beside the main one, at the most; at least one, unless it is 0.
+        variation: How much the pose, place and size of main objects vary, in percent: at 0 only
+            what they are made of, what their parts are, and which way they face.
+        seed: Seed of everything.
+        quality: JPEG quality.
+        photos: Folder with photographs, from which every second background is cut.
+    """
+
+    train: int = 2000
+    val: int = 400
+    unlabelled: int = 0
+    size: int = 160
+    classes: int = 8
+    others: int = 3
+    variation: int = 100
+    seed: int = 0
+    quality: int = 92
+    photos: str | None = None
+
+    def __post_init__(self):
+        if not 8 <= self.classes <= MOST_CLASSES:
+            raise ValueError(f'--classes must lie in 8..{MOST_CLASSES}, got {self.classes}')
+        for name in ('train', 'val'):
+            if getattr(self, name) < self.classes:
+                raise ValueError(
+                    f'--{name} must be at least the number of classes, {self.classes}, for one '
+                    f'image of each, got {getattr(self, name)}'
+                )
+        if self.unlabelled < 0:
+            raise ValueError(f'--unlabelled must not be negative, got {self.unlabelled}')
+        if self.others < 0:
+            raise ValueError(f'--others must not be negative, got {self.others}')
+        if not 0 <= self.variation <= 100:
+            raise ValueError(f'--variation must lie in 0..100 (percent), got {self.variation}')
+        if self.size < 64:
+            raise ValueError(f'--size must be at least 64 (pixels), got {self.size}')
+        if self.seed < 0:
+            raise ValueError(f'--seed must not be negative, got {self.seed}')
+        if not 1 <= self.quality <= 100:
+            raise ValueError(f'--quality must lie in 1..100, got {self.quality}')
+
+
+def draw(
+    options: Options, split: str, index: int, photos: list[str]
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Draw one image.
+
+    Args:
+        options: Of the data set.
+        split: 'train', 'val' or 'unlabelled'.
+        index: Of the image in the split.
+        photos: Paths of photographs for backgrounds, or none.
+
+    Returns:
+        The image, uint8 RGB (height, width, 3); which object is seen where, uint8
+        (height, width), 0 for the background and i + 1 for object i; and the objects' classes,
+        the main one's being ``index % options.classes``.
+    """
+    rng = np.random.default_rng([options.seed, SPLITS.index(split), index])
+    short = round(options.size * rng.choice([0.75, 1]))
+    shape = (short, options.size) if rng.random() < 0.5 else (options.size, short)
+    names = class_names(options.classes)
+    variation = options.variation / 100
+    objects = compose(rng, index % options.classes, names, shape, options.others, variation)
+    return paint(rng, objects, shape, photos), stack(objects, shape), [o.label for o in objects]

@@ -1,0 +1,132 @@
+"""Reconstructions, and what the adversary does: while pretraining runs, and of a checkpoint."""
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from PIL import Image, ImageOps
+from torch.distributed.fsdp import FullyShardedDataParallel
+
+from adpe_mm.checkpoints import check_fits, load_weights, unwrap
+from adpe_mm.datasets import LoadImage, UnreadableImage
+from adpe_mm.models import MAEPlus
+from adpe_mm.registry import HOOKS, MODELS
+
+from .drawing import plot_adversary, reconstruction_rows, reconstruction_sheet
+
+
+@HOOKS.register_module()
+class ReconstructionHook(Hook):
+    """Shows what the network makes of some crops, and where the adversary moved positions.
+
+    The images go to all of the visualizer's backends: ``vis_data/vis_image/`` of the run's
+    folder, and TensorBoard. The crops are the first of the batch, the masks always the same ones,
+    and no generator of the run is touched, so that the run is the same with and without the hook.
+
+    Args:
+        interval: Epochs between images; the last epoch has them in any case.
+        num_images: Crops per sheet.
+    """
+
+    # After the checkpoint of the epoch: images that cannot be drawn or written never cost it.
+    priority = 'LOWEST'
+
+    def __init__(self, interval: int = 1, num_images: int = 8) -> None:
+        self.interval = interval
+        self.num_images = num_images
+        self.crops: dict | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        if isinstance(runner.model, FullyShardedDataParallel):
+            runner.logger.warning(
+                'ReconstructionHook draws nothing under FSDP: one process has no whole network'
+            )
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
+        self.crops = data_batch
+
+    @master_only
+    def after_train_epoch(self, runner: Runner) -> None:
+        last = runner.epoch + 1 == runner.max_epochs
+        if not (last or self.every_n_epochs(runner, self.interval)) or self.crops is None:
+            return
+        if isinstance(runner.model, FullyShardedDataParallel):
+            return
+        model = unwrap(runner.model)
+        few = {name: values[: self.num_images] for name, values in self.crops.items()}
+        inputs = model.data_preprocessor(few)['inputs'][: self.num_images]
+        model.eval()
+        rows = reconstruct(model, inputs)
+        model.train()
+        epoch = runner.epoch + 1
+        runner.visualizer.add_image('reconstruction', reconstruction_sheet(rows), step=epoch)
+        if model.adversary is not None:
+            image = plot_adversary(model.adversary, grid_of(model, inputs))
+            runner.visualizer.add_image('adversary', image, step=epoch)
+
+
+def grid_of(model: MAEPlus, inputs: torch.Tensor) -> tuple[int, int]:
+    """Rows and columns of the patches of (B, 3, H, W)."""
+    rows, columns = (side // model.backbone.patch_size for side in inputs.shape[2:])
+    return rows, columns
+
+
+def reconstruct(model: MAEPlus, inputs: torch.Tensor, seed: int = 0) -> np.ndarray:
+    """Mask images and predict what is missing.
+
+    Args:
+        model: In evaluation mode.
+        inputs: (B, 3, H, W), normalised.
+        seed: Chooses the masks; no generator but one of its own is used.
+
+    Returns:
+        One row for each image: see `reconstruction_rows`.
+    """
+    rows, columns = grid_of(model, inputs)
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(len(inputs), rows * columns, generator=generator).to(inputs.device)
+    prediction, masked = model.reconstruct(inputs, noise)
+    mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
+    return reconstruction_rows(inputs, masked, prediction, mean, std)
+
+
+def load_model(cfg: Config, checkpoint: str) -> MAEPlus:
+    """The pretraining network of a config with the weights of a checkpoint.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If it is of another network, or the config is of no pretraining.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    model = MODELS.build(cfg.model)
+    if not isinstance(model, MAEPlus):
+        raise ValueError('the config is of no pretraining: it must have model.type adpe_mm.MAEPlus')
+    weights = load_weights(checkpoint)
+    check_fits(model, weights)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def spread(paths: list[str], limit: int) -> list[str]:
+    """At most so many, spread evenly over all."""
+    chosen = np.linspace(0, len(paths) - 1, min(limit, len(paths))).round().astype(int)
+    return [paths[i] for i in chosen]
+
+
+def open_images(paths: list[str], size: tuple[int, int]) -> torch.Tensor:
+    """(B, 1, 3, h, w) uint8 of the central parts; names on stdout what cannot be read."""
+    images = []
+    for path in paths:
+        try:
+            image = LoadImage()(dict(img_path=path))['img']
+        except UnreadableImage as error:
+            print(f'skipped {path}: {error}')
+            continue
+        fitted = ImageOps.fit(image, size[::-1], Image.Resampling.BICUBIC)
+        images.append(torch.from_numpy(np.array(fitted)).permute(2, 0, 1).unsqueeze(0))
+    if not images:
+        raise ValueError('none of the images can be read')
+    return torch.stack(images)

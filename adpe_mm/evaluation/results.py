@@ -1,0 +1,99 @@
+"""What a test measured, in a file that tables are made of."""
+
+import platform
+from datetime import datetime
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
+from adpe_mm.models.backbones.adpe_vit import ALIASES
+from adpe_mm.version import LIBRARIES, __version__, installed_distributions
+
+FORMAT = 'adpe_mm.test/1'
+TASKS = {'mmpretrain': 'cls', 'mmseg': 'seg', 'mmdet': 'det'}
+HEADS = {
+    'ImageClassifier': 'linear',
+    'EncoderDecoder': 'UperNet',
+    'MaskRCNN': 'Mask R-CNN',
+    'CascadeRCNN': 'Cascade Mask R-CNN',
+}
+# Data set, by the name of its class, number of classes and number of test images.
+DATASETS = {
+    ('ImageNet', 1000, 50000): 'ImageNet-1K',
+    ('ADE20KDataset', 150, 2000): 'ADE20K',
+    ('CocoDataset', 80, 5000): 'COCO',
+}
+
+
+def describe_test(
+    cfg: Config,
+    dataset,
+    checkpoint: dict,
+    metrics: dict[str, float],
+) -> dict:
+    """What was tested and what came out, without paths and hashes.
+
+    Args:
+        cfg: Config of the test.
+        dataset: The data set that was tested on.
+        checkpoint: The whole checkpoint: its message hub knows the pretraining.
+        metrics: Of the evaluators.
+
+    Returns:
+        Dict of plain values. ``dataset`` is 'ImageNet-1K', 'ADE20K' or 'COCO' only if it is the
+        whole validation set of that name; images of `make_mini.py` are 'mini scenes'.
+    """
+    backbone = cfg.model.backbone
+    unknown = dict(method='unknown', variant=None, checkpoint=None, sha256=None)
+    hub = checkpoint.get('message_hub', {}).get('runtime_info', {})
+    arch = backbone.get('arch', 'b')
+    frozen = backbone.get('frozen_stages', -1) > 0
+    classes = dataset.metainfo.get('classes') or ()
+    kind = type(dataset).__name__, len(classes), len(dataset)
+    root = Path(cfg.test_dataloader.dataset.get('data_root') or '.')
+    drawn = root.parent / 'meta.json'  # of make_mini.py
+    mini = drawn.is_file() and '"make_mini' in drawn.read_text(encoding='utf-8')
+    return dict(
+        format=FORMAT,
+        task=TASKS.get(cfg.get('default_scope'), cfg.get('default_scope')),
+        dataset=DATASETS.get(kind) or ('mini scenes' if mini else root.name),
+        protocol='linear probing' if frozen else 'fine-tuning',
+        backbone=_network(arch),
+        position=backbone.get('position', 'ape').upper(),
+        head=HEADS.get(cfg.model.type, cfg.model.type),
+        pretraining=hub.get('pretraining', unknown),
+        seed=checkpoint.get('meta', {}).get('seed'),
+        tta=bool(cfg.get('tta')),
+        metrics={name: float(value) for name, value in metrics.items()},
+        versions=versions(),
+        device=device_name(),
+        date=datetime.now().isoformat(timespec='seconds'),
+    )
+
+
+def _network(arch: str | dict) -> str:
+    if isinstance(arch, str):
+        return f'ViT-{ALIASES.get(arch.lower(), arch).capitalize()}'
+    return f'ViT {arch["embed_dims"]} x {arch["num_layers"]}'
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of the libraries it stands on."""
+    found = {'adpe_mm': __version__, 'python': platform.python_version()}
+    for library in LIBRARIES:
+        for version in installed_distributions(library).values():
+            found[library.module] = version
+    return found
+
+
+def device_name() -> str:
+    """The GPU, or the CPU and its number of threads in use."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
+        model = next(line.split(':')[1].strip() for line in lines if 'model name' in line)
+    except (OSError, StopIteration):
+        model = platform.machine()
+    return f'{model}, {torch.get_num_threads()} threads'

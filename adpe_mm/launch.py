@@ -1,0 +1,147 @@
+"""What every command of `tools/` needs to start: processes, precision, readable errors."""
+
+import argparse
+import ctypes
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torch.distributed
+from mmengine.config import Config, DictAction
+
+from adpe_mm import devices
+
+PACKAGE = Path(__file__).resolve().parent
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of malloc.h
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that every command with a config shares, as OpenMMLab has them."""
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder of logs and checkpoints')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='overrides of the config, key=value; lists as key="[a,b]" or key=a,b',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how the processes were started',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def read_config(path: str | Path, options: dict | None = None) -> Config:
+    """A config file with overrides.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no config '{path}': see configs/")
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict(options or {})
+    return cfg
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """The config of the command line: file, overrides, work dir, launcher.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+        RuntimeError: If this machine has GPUs that torch does not see.
+    """
+    devices.require()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = read_config(args.config, args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    return cfg
+
+
+def without_pinned_memory(cfg: Config) -> None:
+    """Pin nothing where there is no GPU: torch would warn."""
+    if not torch.cuda.is_available():
+        for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+            if cfg.get(name):
+                cfg[name].pin_memory = False
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed, where tensors live in its memory: without a GPU.
+
+    By default every large tensor is new memory of the kernel, which has to clear each page of it: a
+    tenth of a ViT-B's step in bfloat16 (docs/speed.md). Processes that are forked later inherit it.
+    glibc only; elsewhere, and with a GPU, it does nothing.
+    """
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None) if sys.platform == 'linux' else None
+    if mallopt is None or torch.cuda.is_available():
+        return
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(M_TOP_PAD, 2**26)
+
+
+def init_processes(launcher: str) -> None:
+    """Join the process group over gloo where there is no GPU; mmengine does it where there is."""
+    if launcher == 'pytorch' and not torch.cuda.is_available():
+        torch.distributed.init_process_group('gloo')
+
+
+def end_workers() -> None:
+    """End the loader's processes now: they put off SIGTERM, and Python would wait for them."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error at their end
+    for worker in multiprocessing.active_children():
+        worker.kill()
+
+
+@contextmanager
+def one_sentence_errors(command: str) -> Iterator[None]:
+    """Show a user's mistake as the sentence that this package raised, without a traceback.
+
+    Only errors that were raised on purpose, by a `raise` in this package or beside the command, are
+    shortened; mmengine wraps them in its own, so the first of the chain counts. All else
+    keeps its traceback.
+    """
+    try:
+        yield
+    except (FileNotFoundError, FileExistsError, ValueError, RuntimeError) as error:
+        end_workers()
+        root: BaseException = error
+        while root.__context__ is not None and type(root.__context__) is type(error):
+            root = root.__context__
+        if 'DataLoader worker process' in str(error):
+            # Of a worker only the text of its traceback arrives; the message is its last line.
+            text = str(error)
+            if str(PACKAGE) in text.rpartition('File "')[2]:
+                sys.exit(f'{command}: {text.strip().splitlines()[-1].partition(": ")[2]}')
+            raise
+        raised_in = Path(traceback.extract_tb(root.__traceback__)[-1].filename).resolve()
+        commands = Path(sys.argv[0]).resolve().parent
+        if PACKAGE not in raised_in.parents and raised_in.parent != commands:
+            raise
+        sys.exit(f'{command}: {root}')
+    # Not after an error: the other processes may never come to the same point.
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+        if not torch.cuda.is_available():
+            # DDP still holds gloo's threads, which now and then abort Python as it ends, after all
+            # is done and saved. Nobody else would end the loader's processes then.
+            end_workers()
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)

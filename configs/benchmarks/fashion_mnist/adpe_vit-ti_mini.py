@@ -1,0 +1,19 @@
+"""AdPE, relative positions, coordinate mode, on the 60,000 images of Fashion-MNIST without labels.
+
+    ENTRIES=adpe_vit-ti_mini tools/benchmarks/fashion_mnist.sh
+    tools/dist_train.sh configs/benchmarks/fashion_mnist/adpe_vit-ti_mini.py 1
+
+Measured: see docs/mini_benchmark.md.
+"""
+
+_base_ = '../../pretrain/adpe_vit-ti_mini.py'
+model = dict(backbone=dict(img_size=28, patch_size=4))  # 7 x 7 patches of an image
+train_dataloader = dict(
+    batch_size=32,
+    dataset=dict(
+        data_root='{{$FASHION_MNIST:data/fashion_mnist}}', data_prefix=dict(img_path='unlabelled')
+    ),
+)
+_base_.train_dataloader.dataset.pipeline[0].update(size=28, num_crops=2)
+train_cfg = dict(max_epochs=2)
+_base_.param_scheduler[1].update(T_max=1, end=2)

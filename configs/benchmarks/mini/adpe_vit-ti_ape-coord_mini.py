@@ -1,0 +1,17 @@
+"""AdPE, absolute positions, coordinate mode, on the 8000 unlabelled scenes of the mini benchmark.
+
+    ENTRIES=adpe_vit-ti_ape-coord_mini make mini-benchmark
+    tools/dist_train.sh configs/benchmarks/mini/adpe_vit-ti_ape-coord_mini.py 1
+
+Measured: see docs/mini_benchmark.md.
+"""
+
+_base_ = '../../pretrain/adpe_vit-ti_ape-coord_mini.py'
+train_dataloader = dict(
+    batch_size=32,  # one process
+    dataset=dict(
+        data_root='{{$MINI_DATA:data/mini_benchmark}}', data_prefix=dict(img_path='unlabelled')
+    ),
+)
+train_cfg = dict(max_epochs=8)
+_base_.param_scheduler[1].update(T_max=7, end=8)

@@ -1,0 +1,17 @@
+"""MAE+, absolute positions, on the 8000 unlabelled scenes of the mini benchmark.
+
+    ENTRIES=maeplus_vit-ti_ape_mini make mini-benchmark
+    tools/dist_train.sh configs/benchmarks/mini/maeplus_vit-ti_ape_mini.py 1
+
+Measured: see docs/mini_benchmark.md.
+"""
+
+_base_ = '../../pretrain/maeplus_vit-ti_ape_mini.py'
+train_dataloader = dict(
+    batch_size=32,  # one process
+    dataset=dict(
+        data_root='{{$MINI_DATA:data/mini_benchmark}}', data_prefix=dict(img_path='unlabelled')
+    ),
+)
+train_cfg = dict(max_epochs=8)
+_base_.param_scheduler[1].update(T_max=7, end=8)
