@@ -12,7 +12,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from adpe_mm.models import AdPEViT, MultiCropPreprocessor
-from adpe_mm.models.layers import irpe
+from adpe_mm.models.layers import irpe_kernels
 from tests.helpers import VARIANTS, tiny_model
 
 
@@ -20,7 +20,7 @@ from tests.helpers import VARIANTS, tiny_model
 def to_gpu(monkeypatch):
     """Moves a network there; from then on all new tensors are imagined, until the test ends."""
     for name in ('_fixed_weights', '_fixed_dense_weights'):  # or other tests would find theirs
-        monkeypatch.setattr(irpe, name, getattr(irpe, name).__wrapped__)
+        monkeypatch.setattr(irpe_kernels, name, getattr(irpe_kernels, name).__wrapped__)
     with ExitStack() as stack:
 
         def move(network: nn.Module) -> nn.Module:

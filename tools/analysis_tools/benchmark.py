@@ -39,8 +39,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from adpe_mm.engine import LayerDecayOptimWrapperConstructor
 from adpe_mm.engine.hooks.compile import compile_blocks
 from adpe_mm.models import AdPEViT
-from adpe_mm.models.layers import attention as attention_module
-from adpe_mm.models.layers.attention import Attention
+from adpe_mm.models.layers import Attention, irpe_kernels
 from adpe_mm.registry import MODELS
 from adpe_mm.utils.benchmark import alternate, matmul_peak, medians, ratio, synchronize
 from adpe_mm.utils.launch import keep_freed_memory, one_sentence_errors
@@ -246,11 +245,11 @@ def attention(args: argparse.Namespace) -> dict:
 
 def by_kernel(layer: Attention, x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """Ours with PyTorch's kernel where products of matrices would be taken on a CPU."""
-    before, attention_module.MAX_PRODUCT_TOKENS = attention_module.MAX_PRODUCT_TOKENS, 0
+    before, irpe_kernels.MAX_PRODUCT_TOKENS = irpe_kernels.MAX_PRODUCT_TOKENS, 0
     try:
         return layer(x, grid)
     finally:
-        attention_module.MAX_PRODUCT_TOKENS = before
+        irpe_kernels.MAX_PRODUCT_TOKENS = before
 
 
 def forward_backward(function, x: torch.Tensor, grid, dtype: torch.dtype) -> None:

@@ -19,9 +19,10 @@ from torch.utils.checkpoint import checkpoint
 from adpe_mm.registry import MODELS
 from adpe_mm.utils.checkpoint import check_fits, load_weights
 
-from ..layers.attention import Attention, from_windows, to_windows
+from ..layers.attention import Attention
 from ..layers.irpe import Perturbation
 from ..layers.position import resize_pos_embed, sincos_position_grid
+from ..layers.windows import from_windows, to_windows
 
 ARCHITECTURES = {
     'ti': dict(embed_dims=192, num_layers=12, num_heads=3, feedforward_channels=768),

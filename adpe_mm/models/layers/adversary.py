@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from adpe_mm.registry import MODELS
 
-from .irpe import NUM_BUCKETS, Perturbation, moved_weights
+from .irpe import NUM_BUCKETS, Perturbation
+from .irpe_kernels import moved_weights
 
 MODES = ('embedding', 'coordinate')
 NORMS = (None, 'l2', 'linf')
@@ -124,8 +125,11 @@ class AdversarialPosition(BaseModule):
         params = getattr(self, part)
         if self.mode == 'embedding':
             return [Perturbation(masked, delta=delta) for delta in params]
-        moved = moved_weights(torch.stack(list(params)), grid_size)
-        return [Perturbation(masked, moved=axes) for axes in moved]
+        moved = moved_weights(torch.stack(list(params)), grid_size)  # of all blocks in one go
+        return [
+            Perturbation(masked, shift=shift, moved=weights)
+            for shift, weights in zip(params, moved, strict=True)
+        ]
 
     @torch.no_grad()
     def project(self) -> None:
