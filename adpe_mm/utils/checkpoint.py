@@ -99,11 +99,13 @@ def describe_pretraining(weights: dict[str, Tensor]) -> dict[str, str | None]:
         ``method``, 'AdPE', 'MAE+' or 'MAE', and ``variant`` such as 'RPE coordinate'; None for
         MAE.
     """
+    # Not at the top: the networks' own files import this one.
+    from adpe_mm.models.adversaries import infer_adversary
+
     position = 'RPE' if any(name.endswith('attn.rpe.table') for name in weights) else 'APE'
-    moved = weights.get('adversary.ape', weights.get('adversary.encoder.0'))
-    if moved is not None:
-        mode = 'coordinate' if moved.ndim == 1 else 'embedding'
-        return dict(method='AdPE', variant=f'{position} {mode}')
+    adversary = infer_adversary(weights)
+    if adversary is not None:
+        return dict(method='AdPE', variant=f'{position} {adversary["mode"]}')
     if 'backbone.mask_token' in weights:  # it enters the encoder
         return dict(method='MAE+', variant=position)
     return dict(method='MAE', variant=None)

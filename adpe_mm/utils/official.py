@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from adpe_mm.models.adversaries import infer_adversary, infer_lookup
 from adpe_mm.models.layers.position import sincos_position_grid
 
 _BLOCK = [
@@ -157,9 +158,7 @@ def infer_config(state_dict: dict[str, Tensor]) -> dict:
     hidden = state_dict['backbone.layers.0.ffn.layers.0.0.weight'].shape[0]
     decoder_hidden = state_dict['neck.layers.0.ffn.layers.0.0.weight'].shape[0]
     side = round((state_dict['backbone.pos_embed'].shape[1] - 1) ** 0.5)
-    adversary = _infer_adversary(state_dict)
     table = state_dict.get('backbone.layers.0.attn.rpe.table')
-    coordinate = adversary is not None and adversary['mode'] == 'coordinate'
     return dict(
         type='adpe_mm.MAEPlus',
         backbone=dict(
@@ -174,7 +173,7 @@ def infer_config(state_dict: dict[str, Tensor]) -> dict:
             patch_size=patch_size,
             in_channels=channels,
             position='ape' if table is None else 'rpe',
-            rpe_lookup='interpolate' if coordinate else 'bucket',
+            rpe_lookup=infer_lookup(state_dict),
         ),
         neck=dict(
             type='adpe_mm.AdPEDecoder',
@@ -183,19 +182,8 @@ def infer_config(state_dict: dict[str, Tensor]) -> dict:
             num_heads=_heads(state_dict, 'neck', decoder_width),
             feedforward_ratio=decoder_hidden / decoder_width,
         ),
-        adversary=adversary,
+        adversary=infer_adversary(state_dict),
     )
-
-
-def _infer_adversary(state_dict: dict[str, Tensor]) -> dict | None:
-    param = state_dict.get('adversary.ape', state_dict.get('adversary.encoder.0'))
-    if param is None:
-        return None
-    adversary = dict(type='adpe_mm.AdversarialPosition')
-    if param.ndim == 1:
-        return dict(adversary, mode='coordinate')
-    per_bucket = param.ndim == 3 or param.shape[1] != 1
-    return dict(adversary, mode='embedding', per_bucket=per_bucket)
 
 
 def _heads(state_dict: dict[str, Tensor], part: str, width: int) -> int:

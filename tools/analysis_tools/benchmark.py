@@ -13,8 +13,8 @@ step       a whole training step of pretraining: forward, backward, optimiser; e
 attention  forward and backward of one attention layer, by number of tokens
 memory     peak memory of attention at 64 x 64 patches, and of the detection backbone at 1024 px
 
-The baselines do what the official code does, in plain calls of torch (plain_mae_plus.py). A ratio
-is the baseline's time over ours.
+The baselines do what the official code does, in plain calls of torch
+(adpe_mm/models/selfsup/reference.py). A ratio is the baseline's time over ours.
 """
 
 import argparse
@@ -33,13 +33,13 @@ from pathlib import Path
 import benchmark_input
 import torch
 import torch.nn.functional as F
-from plain_mae_plus import bucket_bias, plain_loss, sampled_bias
 from torch.utils.flop_counter import FlopCounterMode
 
 from adpe_mm.engine import LayerDecayOptimWrapperConstructor
 from adpe_mm.engine.hooks.compile import compile_blocks
 from adpe_mm.models import AdPEViT
 from adpe_mm.models.layers import Attention, irpe_kernels
+from adpe_mm.models.selfsup import reference
 from adpe_mm.registry import MODELS
 from adpe_mm.utils.benchmark import alternate, matmul_peak, medians, ratio, synchronize
 from adpe_mm.utils.launch import keep_freed_memory, one_sentence_errors
@@ -114,7 +114,7 @@ class PlainStep:
 
     def loss(self) -> torch.Tensor:
         noise = torch.rand(len(self.images), self.num_patches, device=self.images.device)
-        return plain_loss(self.model, self.images, noise)
+        return reference.plain_loss(self.model, self.images, noise)
 
     def __call__(self) -> None:
         self.optimizer.zero_grad()
@@ -223,8 +223,8 @@ def attention(args: argparse.Namespace) -> dict:
                 candidates[f'kernel {name}'] = partial(
                     forward_backward, kernel, x, (side, side), dtype
                 )
-            plain = partial(plain_attention, layer)
-            candidates[f'plain {name}'] = partial(forward_backward, plain, x, side, dtype)
+            plain = partial(reference.attention, layer)
+            candidates[f'plain {name}'] = partial(forward_backward, plain, x, (side, side), dtype)
         if side > 32:  # (D, N, N): gigabytes
             del candidates['plain interpolate']
         timings = alternate(candidates, args.repeats, args.warmup)
@@ -256,21 +256,6 @@ def forward_backward(function, x: torch.Tensor, grid, dtype: torch.dtype) -> Non
     with torch.autocast(DEVICE, dtype, enabled=dtype != torch.float32):
         out = function(x, grid)
     out.float().square().mean().backward()
-
-
-def plain_attention(layer: Attention, x: torch.Tensor, side: int) -> torch.Tensor:
-    """Attention with its matrix, and iRPE's term of every pair, in memory."""
-    B, L, E = x.shape
-    q, k, v = layer.qkv(x).reshape(B, L, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)
-    q = q * layer.head_dim**-0.5
-    logits = q @ k.transpose(-2, -1)
-    if layer.rpe is not None:
-        if layer.rpe.lookup == 'bucket':
-            logits = logits + bucket_bias(q, layer.rpe.table, side)
-        else:
-            logits = logits + sampled_bias(q, layer.rpe.table, side, None, None)
-    out = logits.softmax(dim=-1) @ v
-    return layer.proj(out.transpose(1, 2).reshape(B, L, E))
 
 
 def additive_mask_attention(layer: Attention, x: torch.Tensor, side: int) -> torch.Tensor:
@@ -325,7 +310,7 @@ def measure_memory(case: str, dtype: str) -> int:
         functions = dict(
             attention=lambda: module(x, (64, 64)),
             mask=lambda: additive_mask_attention(module, x, 64),
-            plain=lambda: plain_attention_without_cls(module, x, 64),
+            plain=lambda: reference.attention(module, x, (64, 64)),
         )
         forward = functions[kind]
     for param in module.parameters():
@@ -343,16 +328,6 @@ def measure_memory(case: str, dtype: str) -> int:
     if DEVICE == 'cuda':
         return torch.cuda.max_memory_allocated() - before
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-
-
-def plain_attention_without_cls(layer: Attention, x: torch.Tensor, side: int) -> torch.Tensor:
-    """`plain_attention` of patches alone."""
-    B, N, E = x.shape
-    q, k, v = layer.qkv(x).reshape(B, N, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)
-    q = q * layer.head_dim**-0.5
-    padded = F.pad(q, (0, 0, 1, 0))
-    logits = q @ k.transpose(-2, -1) + bucket_bias(padded, layer.rpe.table, side)[:, :, 1:, 1:]
-    return layer.proj((logits.softmax(dim=-1) @ v).transpose(1, 2).reshape(B, N, E))
 
 
 def memory(args: argparse.Namespace) -> dict:

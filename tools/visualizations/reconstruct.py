@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 
 from adpe_mm.datasets import LoadPicture, Pictures, UnreadablePicture
 from adpe_mm.datasets.pictures import EXTENSIONS
-from adpe_mm.models import MAEPlus
+from adpe_mm.models import MAEPlus, NoAdversary
 from adpe_mm.registry import MODELS
 from adpe_mm.utils.checkpoint import check_fits, load_weights
 from adpe_mm.utils.launch import one_sentence_errors
@@ -111,7 +111,7 @@ def main() -> None:
         path = out / f'reconstruction_{i // PER_SHEET}.png'
         Image.fromarray(reconstruction_sheet(rows[i : i + PER_SHEET])).save(path)
         print(f'wrote {path}')
-    if model.adversary is not None:
+    if not isinstance(model.adversary, NoAdversary):
         Image.fromarray(plot_adversary(model.adversary, grid)).save(out / 'adversary.png')
         print(f'wrote {out / "adversary.png"}')
 

@@ -7,6 +7,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch.distributed.fsdp import FullyShardedDataParallel
 
+from adpe_mm.models.adversaries import NoAdversary
 from adpe_mm.registry import HOOKS
 from adpe_mm.utils.visualize import plot_adversary, reconstruction_rows, reconstruction_sheet
 
@@ -61,6 +62,6 @@ class ReconstructionHook(Hook):
         rows = reconstruction_rows(inputs, masked, prediction, preprocessor.mean, preprocessor.std)
         epoch = runner.epoch + 1
         runner.visualizer.add_image('reconstruction', reconstruction_sheet(rows), step=epoch)
-        if model.adversary is not None:
+        if not isinstance(model.adversary, NoAdversary):
             picture = plot_adversary(model.adversary, grid)
             runner.visualizer.add_image('adversary', picture, step=epoch)
