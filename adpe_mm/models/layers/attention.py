@@ -77,7 +77,7 @@ class Attention(nn.Module):
         if self.rpe is None:
             out = attend(q, k, v, None, scale)
         else:
-            out = attend_with_irpe(q, k, v, scale, rpe_query, self.rpe, grid_size, perturbation)
+            out = attend_with_irpe(q, k, v, rpe_query, self.rpe, grid_size, perturbation)
         return self.proj(out.transpose(1, 2).reshape(B, L, E))
 
     def _project(

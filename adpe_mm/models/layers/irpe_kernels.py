@@ -107,7 +107,6 @@ def attend_with_irpe(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    scale: float,
     rpe_query: Tensor,
     rpe: ImageRelativePosition,
     grid_size: tuple[int, int],
@@ -116,10 +115,9 @@ def attend_with_irpe(
     """`attend` with iRPE's term as the bias.
 
     Args:
-        q: (B, H, L, D or more).
+        q: (B, H, L, D or more), scaled.
         k: (B, H, L, D or more).
         v: (B, H, L, D).
-        scale: Factor of the products.
         rpe_query: (B, H, L, D) query of iRPE's term.
         rpe: Look-up and table.
         grid_size: (R, C).
@@ -132,14 +130,14 @@ def attend_with_irpe(
     num_extra_tokens = q.shape[2] - R * C
     way, at_a_time = choose(rpe.lookup, grid_size, q.shape[2], q.device)
     if at_a_time >= R:
-        return attend(q, k, v, position_term(rpe_query, rpe, grid_size, perturbation), scale)
+        return attend(q, k, v, position_term(rpe_query, rpe, grid_size, perturbation), 1.0)
 
     def attend_rows(q, k, v, rpe_query, rows, perturbation):
         bias = term_of_rows(way, rpe_query, rpe, grid_size, rows, num_extra_tokens, perturbation)
-        return attend(q, k, v, bias, scale)
+        return attend(q, k, v, bias, 1.0)
 
     # cls, whose term softmax cancels
-    outs = [attend(q[:, :, :num_extra_tokens], k, v, None, scale)]
+    outs = [attend(q[:, :, :num_extra_tokens], k, v, None, 1.0)]
     for start in range(0, R, at_a_time):
         rows = slice(start, min(start + at_a_time, R))
         patches = slice(rows.start * C, rows.stop * C)

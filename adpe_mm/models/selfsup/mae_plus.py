@@ -114,6 +114,9 @@ class AdPEPretrainViT(AdPEViT):
             images: (B, in_channels, H, W).
             noise: (B, N), uniform in [0, 1); drawn if None.
 
+        Returns:
+            The mask of ``M = N - int(N * (1 - mask_ratio))`` patches per crop.
+
         Raises:
             ValueError: If such crops cannot be masked, see `check_crop`.
         """
@@ -170,9 +173,9 @@ class AdPEDecoder(BaseModule):
         num_layers: Number of blocks, at least 1.
         num_heads: Heads per block.
         feedforward_ratio: Hidden width of the feed-forward network over D.
-        init_cfg: mmengine's initialisation config.
         position: 'ape' or 'rpe', the encoder's.
         rpe_lookup: iRPE's look-up, the encoder's.
+        init_cfg: mmengine's initialisation config.
 
     Raises:
         ValueError: Without a block.
@@ -230,10 +233,9 @@ class AdPEDecoder(BaseModule):
         x = x + sincos_position_grid(mask.grid_size, self.embed_dims, x.device)
         perturbations = adversary.perturbations('decoder', mask.masked, mask.grid_size)
         B, L, _ = x.shape
-        patches = torch.arange(L - 1, device=x.device).expand(B, -1)
-        if masked_only:
-            patches = mask.indices
-        # After the last attention a token sees only itself, so go on with those to predict alone.
+        every = torch.arange(L - 1, device=x.device).expand(B, -1)
+        patches = mask.indices if masked_only else every
+        # After the last attention a token sees only itself: go on with those to be predicted.
         tokens = patches + 1 + L * torch.arange(B, device=x.device).unsqueeze(1)  # 1: cls
         for i, layer in enumerate(self.layers):
             is_last = i == len(self.layers) - 1
