@@ -42,11 +42,13 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_config(path: str | Path, options: dict | None = None) -> Config:
-    """A config file with overrides.
+    """A config file with overrides, for a command that runs it.
 
     Raises:
         FileNotFoundError: If there is no such config.
+        RuntimeError: If this machine has GPUs that torch does not see.
     """
+    devices.require()
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no config '{path}': see configs/")
     cfg = Config.fromfile(path)
@@ -61,7 +63,6 @@ def load_config(args: argparse.Namespace) -> Config:
         FileNotFoundError: If there is no such config.
         RuntimeError: If this machine has GPUs that torch does not see.
     """
-    devices.require()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher

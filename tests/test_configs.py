@@ -18,6 +18,7 @@ from mmengine.registry import (
 from torch.utils.data import DataLoader
 
 from adpe_mm.engine import LayerDecayOptimWrapperConstructor
+from adpe_mm.models import NoAdversary
 from adpe_mm.registry import LOOPS, MODELS, RUNNERS, TRANSFORMS
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
@@ -55,7 +56,7 @@ def test_pretraining_config_builds(path):
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
     adversary = 'adversary' in cfg.model
-    assert (model.adversary is not None) == adversary == path.stem.startswith('adpe')
+    assert (type(model.adversary) is not NoAdversary) == adversary == path.stem.startswith('adpe')
     optimizer = dict(optimizer=dict(cfg.optim_wrapper.optimizer))
     constructor = LayerDecayOptimWrapperConstructor(optimizer, cfg.optim_wrapper.paramwise_cfg)
     groups = constructor.param_groups(model, cfg.optim_wrapper.optimizer)

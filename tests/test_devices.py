@@ -116,9 +116,15 @@ def test_more_processes_than_gpus(monkeypatch, gpus, processes, ends):
             devices.require(processes)
 
 
+PRETRAINING = 'configs/pretrain/adpe_vit-ti_mini.py'
 COMMANDS = [
     ('check_env.py',),
-    ('train.py', 'configs/pretrain/adpe_vit-ti_mini.py'),
+    ('train.py', PRETRAINING),
+    ('test.py', 'configs/cls/adpe-vit-ti_mini.py', 'x.pth'),
+    ('visualizations/predict.py', 'configs/cls/adpe-vit-ti_mini.py', 'x.pth'),
+    ('visualizations/reconstruct.py', PRETRAINING, 'x.pth', 'images'),
+    ('analysis_tools/benchmark.py', 'step'),
+    ('benchmarks/transfer.py', 'scratch'),
 ]
 
 

@@ -10,13 +10,15 @@ ROOT = Path(__file__).parents[1]
 # Each part of the package, after those that it may import.
 MAY_IMPORT = {
     'version': set(),
-    '__init__': {'version'},
+    'ops': set(),
+    '__init__': {'version', 'ops'},
     'registry': set(),
-    'launch': set(),
+    'devices': set(),
+    'launch': {'devices'},
     'checkpoints': {'registry'},
     'models': {'registry', 'checkpoints'},
     'datasets': {'registry'},
-    'engine': {'registry', 'launch', 'checkpoints', 'models', 'datasets'},
+    'engine': {'version', 'registry', 'launch', 'checkpoints', 'models', 'datasets'},
     'evaluation': {
         'version', 'registry', 'launch', 'checkpoints', 'models', 'datasets', 'engine',
     },

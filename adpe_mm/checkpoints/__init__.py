@@ -4,8 +4,10 @@ from .converting import Report, convert, foreign_name, load_backbone, our_name, 
 from .describing import (
     describe_origin,
     describe_pretraining,
+    infer_adversary,
     infer_backbone,
     infer_config,
+    infer_lookup,
     is_pretraining,
 )
 from .fitting import check_fits, unwrap
@@ -23,8 +25,10 @@ __all__ = [
     'file_hash',
     'find_weights',
     'foreign_name',
+    'infer_adversary',
     'infer_backbone',
     'infer_config',
+    'infer_lookup',
     'is_pretraining',
     'load_backbone',
     'load_weights',

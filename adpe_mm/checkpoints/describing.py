@@ -31,10 +31,9 @@ def describe_pretraining(weights: dict[str, Tensor]) -> dict[str, str | None]:
         MAE.
     """
     position = 'RPE' if any(name.endswith('attn.rpe.table') for name in weights) else 'APE'
-    moved = weights.get('adversary.ape', weights.get('adversary.encoder.0'))
-    if moved is not None:
-        mode = 'coordinate' if moved.ndim == 1 else 'embedding'
-        return dict(method='AdPE', variant=f'{position} {mode}')
+    adversary = infer_adversary(weights)
+    if adversary is not None:
+        return dict(method='AdPE', variant=f'{position} {adversary["mode"]}')
     if 'backbone.mask_token' in weights:  # it enters the encoder
         return dict(method='MAE+', variant=position)
     return dict(method='MAE', variant=None)
@@ -66,8 +65,6 @@ def infer_backbone(state_dict: dict[str, Tensor]) -> dict:
     _require(state_dict, 'backbone.patch_embed.projection.weight', 'backbone.pos_embed')
     width, channels, patch_size = state_dict['backbone.patch_embed.projection.weight'].shape[:3]
     side = round((state_dict['backbone.pos_embed'].shape[1] - 1) ** 0.5)
-    moved = state_dict.get('adversary.encoder.0')
-    coordinate = moved is not None and moved.ndim == 1
     return dict(
         arch=dict(
             embed_dims=width,
@@ -79,7 +76,7 @@ def infer_backbone(state_dict: dict[str, Tensor]) -> dict:
         patch_size=patch_size,
         in_channels=channels,
         position='rpe' if 'backbone.layers.0.attn.rpe.table' in state_dict else 'ape',
-        rpe_lookup='interpolate' if coordinate else 'bucket',
+        rpe_lookup=infer_lookup(state_dict),
     )
 
 
@@ -107,7 +104,7 @@ def infer_config(state_dict: dict[str, Tensor]) -> dict:
             num_heads=_heads(state_dict, 'neck', width),
             feedforward_ratio=_hidden(state_dict, 'neck') / width,
         ),
-        adversary=_infer_adversary(state_dict),
+        adversary=infer_adversary(state_dict),
     )
 
 
@@ -117,15 +114,37 @@ def _require(state_dict: dict[str, Tensor], *names: str) -> None:
         raise ValueError(f'this is no pretraining checkpoint: it lacks {missing}')
 
 
-def _infer_adversary(state_dict: dict[str, Tensor]) -> dict | None:
-    param = state_dict.get('adversary.ape', state_dict.get('adversary.encoder.0'))
+def infer_adversary(weights: dict[str, Tensor]) -> dict | None:
+    """Which adversary a pretraining network has, told by its arrays.
+
+    Args:
+        weights: A state dict of `MAEPlus`.
+
+    Returns:
+        Config of the adversary, or None if it has none of `adpe_mm/models/adversaries.py`.
+    """
+    param = weights.get('adversary.ape', weights.get('adversary.encoder.0'))
     if param is None:
         return None
-    adversary = dict(type='adpe_mm.AdversarialPosition')
-    if param.ndim == 1:
-        return dict(adversary, mode='coordinate')
-    per_bucket = param.ndim == 3 or param.shape[1] != 1
-    return dict(adversary, mode='embedding', per_bucket=per_bucket)
+    config = dict(type='adpe_mm.AdversarialPosition')
+    if param.ndim == 1:  # a shift
+        return dict(config, mode='coordinate')
+    if param.ndim == 2:  # (D, buckets)
+        config['per_bucket'] = param.shape[1] != 1
+    return dict(config, mode='embedding')
+
+
+def infer_lookup(weights: dict[str, Tensor]) -> str:
+    """The look-up of iRPE that the adversary of a pretraining network needs, told by its arrays.
+
+    Args:
+        weights: A state dict of `MAEPlus`.
+
+    Returns:
+        'interpolate' for shifted offsets, else 'bucket'.
+    """
+    shift = weights.get('adversary.encoder.0')
+    return 'interpolate' if shift is not None and shift.ndim == 1 else 'bucket'
 
 
 def _heads(state_dict: dict[str, Tensor], part: str, width: int) -> int:

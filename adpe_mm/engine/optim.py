@@ -19,7 +19,7 @@ from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from adpe_mm.checkpoints import unwrap
-from adpe_mm.models.layers.adversary import AdversarialPosition
+from adpe_mm.models.adversaries import Adversary
 from adpe_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, PARAM_SCHEDULERS
 
 # FSDP puts it into the names of what it wraps.
@@ -31,7 +31,7 @@ class LayerDecayOptimWrapperConstructor:
     """Puts parameters with equal settings into one group each.
 
     mmengine's own constructor makes a group for every parameter, which the fused optimiser
-    cannot use. Parameters of an `AdversarialPosition` go into the ascent group.
+    cannot use. Parameters of an `Adversary` go into the ascent group.
 
     Args:
         optim_wrapper_cfg: Config of the optimiser wrapper, with ``optimizer``.
@@ -85,7 +85,7 @@ class LayerDecayOptimWrapperConstructor:
         ascending = {
             id(param)
             for module in model.modules()
-            if isinstance(module, AdversarialPosition)
+            if isinstance(module, Adversary)
             for param in module.parameters()
         }
         members = defaultdict(list)

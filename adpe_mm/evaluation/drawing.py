@@ -6,12 +6,10 @@ import cv2
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, Rectangle
 from PIL import Image
 from torch import Tensor
 
-from adpe_mm.models.layers.adversary import AdversarialPosition
-from adpe_mm.models.layers.irpe import AXIS_BUCKETS
+from adpe_mm.models.adversaries import Adversary
 
 GREY = 128
 COLUMNS = ('input', 'masked', 'prediction', 'all patches predicted')
@@ -84,7 +82,7 @@ def reconstruction_sheet(rows: np.ndarray, side: int = 168, gap: int = 4) -> np.
 
 
 @torch.no_grad()
-def plot_adversary(adversary: AdversarialPosition, grid_size: tuple[int, int]) -> np.ndarray:
+def plot_adversary(adversary: Adversary, grid_size: tuple[int, int]) -> np.ndarray:
     """Where the adversary moved the positions of masked patches, or how it perturbs them.
 
     Args:
@@ -96,78 +94,14 @@ def plot_adversary(adversary: AdversarialPosition, grid_size: tuple[int, int]) -
     """
     figure = Figure(figsize=(8, 4), layout='constrained')
     left, right = figure.subplots(1, 2)
-    if adversary.mode == 'coordinate':
-        _plot_shifts(adversary, grid_size, left)
-    else:
-        _plot_embedding(adversary, left)
+    adversary.draw(left, grid_size)
     sizes = [param.norm().item() for param in adversary.parameters()]
     right.bar(range(len(sizes)), sizes, color='tab:red')
-    right.set(
-        xlabel='tensor' if adversary.position == 'ape' else 'block (encoder, then decoder)',
-        title='L2 norm' + (' (patches)' if adversary.mode == 'coordinate' else ''),
-    )
+    right.set(xlabel=adversary.tensors, title=f'L2 norm ({adversary.unit})')
     ball = (
         f'{adversary.norm} ball of radius {adversary.eps:g}' if adversary.norm else 'no projection'
     )
-    figure.suptitle(f'adversary: {adversary.mode} mode, {adversary.position}, {ball}')
+    figure.suptitle(f'{type(adversary).__name__}, {ball}')
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', dpi=100)
     return np.asarray(Image.open(buffer).convert('RGB'))
-
-
-def _plot_shifts(adversary: AdversarialPosition, grid_size: tuple[int, int], axes) -> None:
-    rows, columns = grid_size
-    y, x = np.mgrid[:rows, :columns]
-    if adversary.position == 'ape':
-        shifts = {'': adversary.ape.cpu().numpy()}
-        axes.scatter(x, y, s=8, color='grey', label='patches')
-        dx, dy = shifts['']
-        axes.quiver(
-            x, y, np.full(x.shape, dx), np.full(y.shape, dy),
-            angles='xy', scale_units='xy', scale=1, color='tab:red', width=0.006,
-        )  # fmt: skip
-        axes.set(title='masked patches move to', xlabel='column', ylabel='row')
-    else:
-        # One arrow per block, around 0: the shift of (row, column) offsets.
-        reach = 0.1
-        for part, color in (('encoder', 'tab:blue'), ('decoder', 'tab:orange')):
-            for i, shift in enumerate(getattr(adversary, part)):
-                dy, dx = shift.cpu().numpy()
-                reach = max(reach, abs(dx) * 1.2, abs(dy) * 1.2)
-                axes.annotate(
-                    '', (dx, dy), (0, 0), arrowprops=dict(arrowstyle='->', color=color, lw=1.2)
-                )
-                axes.text(dx, dy, i, color=color, fontsize=8)
-        if adversary.norm and adversary.eps <= 4 * reach:
-            eps = adversary.eps
-            ball = (
-                Circle((0, 0), eps, fill=False, ls=':')
-                if adversary.norm == 'l2'
-                else Rectangle((-eps, -eps), 2 * eps, 2 * eps, fill=False, ls=':')
-            )
-            axes.add_patch(ball)
-            reach = max(reach, eps * 1.1)
-        axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
-        axes.set(title='shifts: encoder blue, decoder orange', xlabel='columns', ylabel='rows')
-    axes.invert_yaxis()
-    axes.set_aspect('equal')
-
-
-def _plot_embedding(adversary: AdversarialPosition, axes) -> None:
-    if adversary.position == 'rpe' and adversary.per_bucket:
-        norms = torch.stack([delta.norm(dim=0) for delta in adversary.encoder]).mean(0)[:-1]
-        reach = AXIS_BUCKETS // 2
-        image = axes.imshow(
-            norms.view(AXIS_BUCKETS, AXIS_BUCKETS).cpu().numpy(),
-            extent=(-reach - 0.5, reach + 0.5, reach + 0.5, -reach - 0.5),
-        )
-        axes.figure.colorbar(image, ax=axes, shrink=0.8)
-        axes.set(
-            title='mean L2 norm per bucket, encoder',
-            xlabel='column bucket',
-            ylabel='row bucket',
-        )
-        return
-    values = torch.cat([param.flatten() for param in adversary.parameters()]).cpu().numpy()
-    axes.hist(values, bins=40)
-    axes.set(title='entries of the perturbation')

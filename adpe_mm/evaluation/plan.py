@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch.utils.flop_counter import FlopCounterMode
 
-from adpe_mm.models.layers import attention
+from adpe_mm.models.layers import irpe_kernels
 from adpe_mm.registry import MODELS
 
 IMAGES = {'ImageNet': 1281167, 'Images': 1281167, 'ADE20KDataset': 20210, 'CocoDataset': 117266}
@@ -116,7 +116,7 @@ def make_plan(cfg: Config, args: argparse.Namespace) -> Plan:
     init_default_scope(cfg.default_scope)
     cfg.model.backbone.init_cfg = None
     model = MODELS.build(cfg.model)
-    attention.MAX_PRODUCT_TOKENS = 0  # the kernel that a GPU uses keeps no matrix of attention
+    irpe_kernels.MAX_PRODUCT_TOKENS = 0  # the kernel that a GPU uses keeps no matrix of attention
     operations = count_operations(cfg, model)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
 

@@ -12,7 +12,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 from adpe_mm.checkpoints import check_fits, load_weights, unwrap
 from adpe_mm.datasets import LoadImage, UnreadableImage
-from adpe_mm.models import MAEPlus
+from adpe_mm.models import MAEPlus, NoAdversary
 from adpe_mm.registry import HOOKS, MODELS
 
 from .drawing import plot_adversary, reconstruction_rows, reconstruction_sheet
@@ -63,7 +63,7 @@ class ReconstructionHook(Hook):
         model.train()
         epoch = runner.epoch + 1
         runner.visualizer.add_image('reconstruction', reconstruction_sheet(rows), step=epoch)
-        if model.adversary is not None:
+        if not isinstance(model.adversary, NoAdversary):
             image = plot_adversary(model.adversary, grid_of(model, inputs))
             runner.visualizer.add_image('adversary', image, step=epoch)
 

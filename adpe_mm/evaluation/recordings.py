@@ -107,7 +107,8 @@ def _choose_heads(model: nn.Module, part: nn.Module, recording: Recording, quant
         set_heads(heads)
         images, noise = recording.arrays['images'], recording.arrays['noise']
         if quantity == 'latent':
-            ours, _ = model.backbone(images, model.adversary, noise)
+            mask = model.backbone.draw_mask(images, noise)
+            ours = model.backbone.encode_masked(images, mask, model.adversary)
         else:
             ours, _ = model.predict_patches(images, noise)
         return (ours - recording.arrays[quantity]).abs().max().item()
@@ -119,8 +120,9 @@ def check_forward_backward(recording: Recording) -> None:
     """Mask, activations, loss, and every gradient."""
     model = build(recording)
     arrays = recording.arrays
-    latent, masked = model.backbone(arrays['images'], model.adversary, arrays['noise'])
-    recording.compare('mask', masked, arrays['mask'], 'mask')
+    mask = model.backbone.draw_mask(arrays['images'], arrays['noise'])
+    latent = model.backbone.encode_masked(arrays['images'], mask, model.adversary)
+    recording.compare('mask', mask.masked, arrays['mask'], 'mask')
     recording.compare('latent', latent, arrays['latent'], 'activation')
     pred, _ = model.predict_patches(arrays['images'], arrays['noise'])
     recording.compare('pred', pred, arrays['pred'], 'activation')
@@ -143,18 +145,16 @@ def check_trajectory(recording: Recording, norm: str) -> None:
         dict(optimizer=dict(type='AdamW', lr=LR, weight_decay=WEIGHT_DECAY, betas=BETAS)),
         dict(ascent=dict(lr=ASCENT_LR)),
     )(model)
-    if model.adversary is not None:
-        model.adversary.norm = None if norm == 'none' else norm
-        model.adversary.eps = recorded['eps'].item()
+    model.adversary.norm = None if norm == 'none' else norm
+    model.adversary.eps = recorded['eps'].item()
     losses = []
     for _ in recorded['losses']:
         loss = model.loss(recording.arrays['images'], noise=recording.arrays['noise'])['loss']
         optimizer.update_params(loss)
-        if model.adversary is not None:
-            model.adversary.project()
+        model.adversary.project()
         losses.append(loss.detach())
     recording.compare(f'{norm}: losses', torch.stack(losses), recorded['losses'], 'trajectory')
-    if model.adversary is not None and not model.adversary.per_bucket:
+    if not getattr(model.adversary, 'per_bucket', True):
         return  # the official gradients are rounding noise, and so is where they lead
     ours = dict(model.named_parameters())
     for name, value in recording.group(f'traj/{norm}/param/').items():

@@ -1,7 +1,7 @@
 """Training steps, attention and memory of this package against a plain baseline.
 
-The baselines do what the official code does, in plain calls of torch. A ratio is the baseline's
-time over ours.
+The baselines do what the official code does, in plain calls of torch
+(adpe_mm/models/selfsup/reference.py). A ratio is the baseline's time over ours.
 """
 
 import argparse
@@ -21,9 +21,8 @@ from adpe_mm.engine import LayerDecayOptimWrapperConstructor
 from adpe_mm.engine.hooks.compile import compile_blocks
 from adpe_mm.launch import keep_freed_memory
 from adpe_mm.models import AdPEViT
-from adpe_mm.models.layers import attention as attention_module
-from adpe_mm.models.layers.attention import Attention
-from adpe_mm.models.selfsup.reference import bucket_bias, plain_loss, sampled_bias
+from adpe_mm.models.layers import Attention, irpe_kernels
+from adpe_mm.models.selfsup import reference
 from adpe_mm.registry import MODELS
 
 from .timing import alternate, matmul_peak, medians, ratio, synchronize
@@ -97,7 +96,7 @@ class PlainStep:
 
     def loss(self) -> torch.Tensor:
         noise = torch.rand(len(self.images), self.num_patches, device=self.images.device)
-        return plain_loss(self.model, self.images, noise)
+        return reference.plain_loss(self.model, self.images, noise)
 
     def __call__(self) -> None:
         self.optimizer.zero_grad()
@@ -206,8 +205,8 @@ def attention(args: argparse.Namespace) -> dict:
                 candidates[f'kernel {name}'] = partial(
                     forward_backward, kernel, x, (side, side), dtype
                 )
-            plain = partial(plain_attention, layer)
-            candidates[f'plain {name}'] = partial(forward_backward, plain, x, side, dtype)
+            plain = partial(reference.attention, layer)
+            candidates[f'plain {name}'] = partial(forward_backward, plain, x, (side, side), dtype)
         if side > 32:  # (D, N, N): gigabytes
             del candidates['plain interpolate']
         timings = alternate(candidates, args.repeats, args.warmup)
@@ -228,32 +227,17 @@ def attention(args: argparse.Namespace) -> dict:
 
 def by_kernel(layer: Attention, x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """Ours with PyTorch's kernel where products of matrices would be taken on a CPU."""
-    before, attention_module.MAX_PRODUCT_TOKENS = attention_module.MAX_PRODUCT_TOKENS, 0
+    before, irpe_kernels.MAX_PRODUCT_TOKENS = irpe_kernels.MAX_PRODUCT_TOKENS, 0
     try:
         return layer(x, grid)
     finally:
-        attention_module.MAX_PRODUCT_TOKENS = before
+        irpe_kernels.MAX_PRODUCT_TOKENS = before
 
 
 def forward_backward(function, x: torch.Tensor, grid, dtype: torch.dtype) -> None:
     with torch.autocast(DEVICE, dtype, enabled=dtype != torch.float32):
         out = function(x, grid)
     out.float().square().mean().backward()
-
-
-def plain_attention(layer: Attention, x: torch.Tensor, side: int) -> torch.Tensor:
-    """Attention with its matrix, and iRPE's term of every pair, in memory."""
-    B, L, E = x.shape
-    q, k, v = layer.qkv(x).reshape(B, L, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)
-    q = q * layer.head_dim**-0.5
-    logits = q @ k.transpose(-2, -1)
-    if layer.rpe is not None:
-        if layer.rpe.lookup == 'bucket':
-            logits = logits + bucket_bias(q, layer.rpe.table, side)
-        else:
-            logits = logits + sampled_bias(q, layer.rpe.table, side, None, None)
-    out = logits.softmax(dim=-1) @ v
-    return layer.proj(out.transpose(1, 2).reshape(B, L, E))
 
 
 def additive_mask_attention(layer: Attention, x: torch.Tensor, side: int) -> torch.Tensor:
@@ -308,7 +292,7 @@ def measure_memory(case: str, dtype: str) -> int:
         functions = dict(
             attention=lambda: module(x, (64, 64)),
             mask=lambda: additive_mask_attention(module, x, 64),
-            plain=lambda: plain_attention_without_cls(module, x, 64),
+            plain=lambda: reference.attention(module, x, (64, 64)),
         )
         forward = functions[kind]
     for param in module.parameters():
@@ -326,16 +310,6 @@ def measure_memory(case: str, dtype: str) -> int:
     if DEVICE == 'cuda':
         return torch.cuda.max_memory_allocated() - before
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-
-
-def plain_attention_without_cls(layer: Attention, x: torch.Tensor, side: int) -> torch.Tensor:
-    """`plain_attention` of patches alone."""
-    B, N, E = x.shape
-    q, k, v = layer.qkv(x).reshape(B, N, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)
-    q = q * layer.head_dim**-0.5
-    padded = F.pad(q, (0, 0, 1, 0))
-    logits = q @ k.transpose(-2, -1) + bucket_bias(padded, layer.rpe.table, side)[:, :, 1:, 1:]
-    return layer.proj((logits.softmax(dim=-1) @ v).transpose(1, 2).reshape(B, N, E))
 
 
 def memory(args: argparse.Namespace) -> dict:

@@ -1,6 +1,6 @@
+from .adversaries import Adversary, NoAdversary
 from .backbones import AdPEViT
 from .data_preprocessor import MultiCropPreprocessor
-from .layers import AdversarialPosition
 from .necks import SimpleFeaturePyramid
 from .selfsup import AdPEDecoder, AdPEPretrainViT, MAEPlus
 
@@ -8,8 +8,9 @@ __all__ = [
     'AdPEDecoder',
     'AdPEPretrainViT',
     'AdPEViT',
-    'AdversarialPosition',
+    'Adversary',
     'MAEPlus',
     'MultiCropPreprocessor',
+    'NoAdversary',
     'SimpleFeaturePyramid',
 ]

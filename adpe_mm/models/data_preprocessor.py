@@ -33,7 +33,7 @@ class MultiCropPreprocessor(BaseDataPreprocessor):
         """Mirror and normalise a batch.
 
         Args:
-            data: ``inputs`` (B, C, 3, h, w), uint8, C crops a picture; ``mirrored`` (B, C), bool of
+            data: ``inputs`` (B, C, 3, h, w), uint8, C crops per image; ``mirrored`` (B, C), bool of
                 numpy or torch, True where a crop is to be mirrored; without it none is.
             training: Unused.
 

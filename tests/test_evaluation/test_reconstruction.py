@@ -35,7 +35,7 @@ def test_visible_pixels_are_the_input_and_removed_ones_are_predicted():
     given, holes, pasted, predicted = np.split(rows, 4, axis=2)
     removed = masked[:, 0].numpy()
     # The mask on its own: a patch is removed as a whole.
-    assert torch.equal(patchify(masked, 4).all(-1), model.backbone.random_mask(noise))
+    assert torch.equal(patchify(masked, 4).all(-1), model.backbone.draw_mask(inputs, noise).masked)
     assert (given == to_pixels(inputs, mean, std)).all()
     assert (holes[~removed] == given[~removed]).all() and (holes[removed] == GREY).all()
     assert (pasted[~removed] == given[~removed]).all()

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.torch_version import TorchVersion
 
 from adpe_mm.models import AdPEViT, MultiCropPreprocessor
-from adpe_mm.models.layers import irpe
+from adpe_mm.models.layers import irpe_kernels
 from tests.helpers import VARIANTS, tiny_model
 
 pytestmark = pytest.mark.skipif(
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(
 def to_gpu(monkeypatch):
     """Moves a network there; from then on all new tensors are imagined, until the test ends."""
     for name in ('_fixed_weights', '_fixed_dense_weights'):  # or other tests would find theirs
-        monkeypatch.setattr(irpe, name, getattr(irpe, name).__wrapped__)
+        monkeypatch.setattr(irpe_kernels, name, getattr(irpe_kernels, name).__wrapped__)
     with ExitStack() as stack:
 
         def move(network: nn.Module) -> nn.Module:

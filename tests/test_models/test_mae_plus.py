@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.parallel import DistributedDataParallel
 
+from adpe_mm.models import AdPEDecoder, AdPEPretrainViT, AdPEViT
 from adpe_mm.models.selfsup.mae_plus import patchify, unpatchify
-from tests.helpers import VARIANTS, tiny_model
+from tests.helpers import VARIANTS, tiny_config, tiny_model
 
 
 def test_patchify_cuts_row_by_row_and_back():
@@ -23,15 +24,19 @@ def test_patchify_cuts_row_by_row_and_back():
 
 @settings(max_examples=30, deadline=None)
 @given(ratio=st.floats(0.05, 0.95), seed=st.integers(0, 1000))
-def test_mask_removes_the_patches_with_the_largest_noise(ratio, seed):
+def test_patches_with_the_largest_noise_are_masked(ratio, seed):
     model = tiny_model()
     model.backbone.mask_ratio = ratio
     noise = torch.rand(5, 24, generator=torch.Generator().manual_seed(seed))
     kept = int(24 * (1 - ratio))
     if not 0 < kept < 24:
         return
-    masked = model.backbone.random_mask(noise)
+    mask = model.backbone.draw_mask(torch.zeros(5, 3, 16, 24), noise)
+    masked = mask.masked
     assert ((~masked).sum(1) == kept).all()
+    assert mask.grid_size == (4, 6)
+    for crop in range(5):
+        assert mask.indices[crop].tolist() == masked[crop].nonzero().flatten().tolist()
     assert (noise.masked_fill(masked, -1).amax(1) < noise.masked_fill(~masked, 2).amin(1)).all()
 
 
@@ -61,7 +66,7 @@ def test_zero_shift_is_mae_plus(position):
 @pytest.mark.parametrize('position', ['ape', 'rpe'])
 def test_visible_patches_only_are_seen_and_masked_ones_only_count(position):
     model, noise, images = tiny_model(position, None), torch.rand(3, 24), torch.randn(3, 3, 16, 24)
-    masked = model.backbone.random_mask(noise)
+    masked = model.backbone.draw_mask(images, noise).masked
     pixels = masked.unflatten(1, (4, 6)).repeat_interleave(4, 1).repeat_interleave(4, 2)
     pred, _ = model.predict_patches(images, noise)
     other = torch.where(pixels[:, None], torch.randn_like(images), images)
@@ -76,14 +81,15 @@ def test_visible_patches_only_are_seen_and_masked_ones_only_count(position):
     torch.testing.assert_close(model.loss(images, noise=noise)['loss'], expected)
 
 
-def test_wanted_patches_are_predicted_in_their_order():
-    neck, latent = tiny_model('rpe', None).neck, torch.randn(3, 25, 24)
-    wanted = torch.rand(3, 24).argsort(dim=1)[:, :7]
-    every = neck(latent, (4, 6))
+@pytest.mark.parametrize('mode', [None, 'coordinate'])
+def test_masked_patches_alone_are_predicted_in_their_order(mode):
+    model, latent = tiny_model('rpe', mode), torch.randn(3, 25, 24)
+    mask = model.backbone.draw_mask(torch.zeros(3, 3, 16, 24))
+    every = model.neck(latent, mask, model.adversary)
     assert every.shape == (3, 24, 48)
-    some = neck(latent, (4, 6), wanted=wanted)
+    some = model.neck(latent, mask, model.adversary, masked_only=True)
     for crop in range(3):
-        torch.testing.assert_close(some[crop], every[crop, wanted[crop]])
+        torch.testing.assert_close(some[crop], every[crop, mask.masked[crop]])
 
 
 def test_reconstruction_undoes_the_normalisation():
@@ -91,17 +97,26 @@ def test_reconstruction_undoes_the_normalisation():
     prediction, pixels = model.reconstruct(images, noise)
     patches = patchify(images, 4)
     predicted = patchify(prediction, 4)
-    pred, masked = model.predict_patches(images, noise)
+    pred, mask = model.predict_patches(images, noise)
     deviation = (patches.var(-1, keepdim=True) + 1e-6).sqrt()
     torch.testing.assert_close((predicted - patches.mean(-1, True)) / deviation, pred)
     assert pixels.shape == (2, 1, 16, 24)
-    assert torch.equal(patchify(pixels, 4).all(-1), masked)
+    assert torch.equal(patchify(pixels, 4).all(-1), mask.masked)
 
 
 def test_crops_of_another_size_and_features():
     model = tiny_model('rpe', 'coordinate')
     assert model.loss(torch.randn(2, 3, 24, 12))['loss'].isfinite()
-    assert model.extract_feat(torch.randn(2, 3, 16, 24))[0].shape == (2, 25, 24)
+    images = torch.randn(2, 3, 16, 24)
+    assert model.extract_feat(images)[0].shape == (2, 25, 24)
+    vit = AdPEViT(
+        dict(embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48),
+        img_size=(16, 24), patch_size=4, position='rpe', rpe_lookup='interpolate', out_type='raw',
+    )  # fmt: skip
+    weights = model.backbone.state_dict()
+    del weights['mask_token']
+    vit.load_state_dict(weights)
+    assert torch.equal(model.backbone(images)[0], vit(images)[0])  # nothing is masked
     with pytest.raises(ValueError, match='cannot be cut into patches'):
         model.loss(torch.randn(2, 3, 18, 24))
 
@@ -126,9 +141,6 @@ def test_autocast_stays_close_to_float32(dtype):
     ],
 )
 def test_mistakes_of_the_backbone(kwargs, message):
-    from adpe_mm.models import AdPEPretrainViT
-    from tests.helpers import tiny_config
-
     config = tiny_config()['backbone'] | kwargs
     config.pop('type')
     with pytest.raises(ValueError, match=message):
@@ -136,21 +148,8 @@ def test_mistakes_of_the_backbone(kwargs, message):
 
 
 def test_a_decoder_has_a_block():
-    from adpe_mm.models import AdPEDecoder
-
     with pytest.raises(ValueError, match='num_layers'):
         AdPEDecoder(24, 4, num_layers=0)
-
-
-def test_coordinates_need_the_interpolating_look_up():
-    from adpe_mm.models import MAEPlus
-    from tests.helpers import tiny_config
-
-    config = tiny_config('rpe', 'coordinate')
-    config.pop('type')
-    config['backbone']['rpe_lookup'] = 'bucket'
-    with pytest.raises(ValueError, match="rpe_lookup='interpolate'"):
-        MAEPlus(**config)
 
 
 def _half_batch(rank: int, store: str, variant: tuple, results: dict) -> None:

@@ -10,7 +10,7 @@ from adpe_mm.models.layers.position import (
 
 
 def mae_position(rows: int, columns: int, dims: int) -> np.ndarray:
-    """MAE's embedding from its definition, a patch and a channel at a time, in float64."""
+    """MAE's embedding from its definition, one patch and channel at a time, in float64."""
     table = np.zeros((rows * columns, dims))
     quarter = dims // 4
     for row in range(rows):

@@ -6,9 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from adpe_mm.models import AdPEViT, SimpleFeaturePyramid
-from adpe_mm.models.layers import attention
-from adpe_mm.models.layers.attention import Attention, from_windows, to_windows
 from adpe_mm.models.layers.decomposed_rpe import _by_offset
+from adpe_mm.models.layers.windows import from_windows, to_windows
 
 TINY = dict(embed_dims=24, num_layers=4, num_heads=3, feedforward_channels=48)
 
@@ -127,24 +126,6 @@ def test_global_blocks_are_spread_evenly():
     assert without_windows(arch='b', global_blocks=[0, -1]) == [0, 11]
 
 
-@pytest.mark.parametrize('lookup', ['bucket', 'interpolate'])
-@pytest.mark.parametrize('num_prefix', [0, 1])
-def test_rows_at_a_time_are_the_whole(monkeypatch, lookup, num_prefix):
-    layer = randomize(Attention(24, 3, rpe_lookup=lookup)).double()
-    x = torch.randn(2, num_prefix + 5 * 7, 24, dtype=torch.float64, requires_grad=True)
-    target = torch.randn_like(x)
-    results = []
-    for pairs in (10**9, 100):  # 100 pairs: two rows at a time, the last one alone
-        monkeypatch.setattr(attention, 'MAX_PAIRS', pairs)
-        monkeypatch.setattr(attention, 'PAIRS_AT_A_TIME', 2 * 7 * 35)
-        out = layer(x, (5, 7))
-        results.append([out, *torch.autograd.grad((out * target).sum(), [x, *layer.parameters()])])
-        with torch.no_grad():
-            torch.testing.assert_close(layer(x, (5, 7)), out, atol=1e-6, rtol=1e-5)
-    for whole, by_rows in zip(*results, strict=True):
-        torch.testing.assert_close(by_rows, whole, atol=1e-6, rtol=1e-5)
-
-
 def test_activation_checkpointing_changes_nothing():
     images = torch.randn(2, 3, 24, 40)
     gradients = []
@@ -203,8 +184,8 @@ def test_pyramid_by_hand():
         expected.append(expected[-1][:, :, ::2, ::2])
     shapes = [tuple(out.shape[2:]) for out in outs]
     assert shapes == [(24, 40), (12, 20), (6, 10), (3, 5), (2, 3)]
-    for out, wanted in zip(outs, expected, strict=True):
-        torch.testing.assert_close(out, wanted, atol=1e-5, rtol=1e-5)
+    for out, by_hand in zip(outs, expected, strict=True):
+        torch.testing.assert_close(out, by_hand, atol=1e-5, rtol=1e-5)
 
 
 def test_mistakes():

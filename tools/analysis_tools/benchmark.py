@@ -22,6 +22,7 @@ import json
 import logging
 from pathlib import Path
 
+from adpe_mm import devices
 from adpe_mm.evaluation import speed
 from adpe_mm.evaluation.input_speed import benchmark_input
 from adpe_mm.evaluation.results import device_name, versions
@@ -102,6 +103,7 @@ def _format(value) -> str:
 
 def main() -> None:
     args = parse_args()
+    devices.require()
     logging.disable(logging.INFO)  # mmengine's line for each weight that is initialised
     runs = dict(
         input=benchmark_input, step=speed.step, attention=speed.attention, memory=speed.memory

@@ -19,6 +19,7 @@ from adpe_mm.datasets import find_images
 from adpe_mm.evaluation.drawing import plot_adversary, reconstruction_sheet
 from adpe_mm.evaluation.reconstruction import load_model, open_images, reconstruct, spread
 from adpe_mm.launch import one_sentence_errors, read_config
+from adpe_mm.models import NoAdversary
 
 PER_SHEET = 8
 
@@ -45,7 +46,7 @@ def main() -> None:
         path = out / f'reconstruction_{i // PER_SHEET}.png'
         Image.fromarray(reconstruction_sheet(rows[i : i + PER_SHEET])).save(path)
         print(f'wrote {path}')
-    if model.adversary is not None:
+    if not isinstance(model.adversary, NoAdversary):
         Image.fromarray(plot_adversary(model.adversary, model.backbone.grid_size)).save(
             out / 'adversary.png'
         )

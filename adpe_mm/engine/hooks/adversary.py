@@ -7,7 +7,7 @@ from mmengine.runner import Runner
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from adpe_mm.checkpoints import unwrap
-from adpe_mm.models.layers.adversary import AdversarialPosition
+from adpe_mm.models.adversaries import Adversary, NoAdversary
 from adpe_mm.registry import HOOKS
 
 
@@ -16,7 +16,7 @@ class AdversaryProjectionHook(Hook):
     """Projects the adversary right after the optimiser's step, and logs what it does.
 
     Logged every `interval` iterations: 'adversary/size' and 'adversary/projected' (see
-    `AdversarialPosition.state`), and 'adversary/log10_gradient', the logarithm of the L2 norm of
+    `Adversary.state`), and 'adversary/log10_gradient', the logarithm of the L2 norm of
     the gradient over all its parameters: it is small, and mmengine's log prints four decimals.
     Without an adversary (MAE+) the hook does nothing.
 
@@ -34,8 +34,8 @@ class AdversaryProjectionHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         model = unwrap(runner.model)
-        self.adversary: AdversarialPosition | None = getattr(model, 'adversary', None)
-        if self.adversary is None:
+        self.adversary: Adversary = getattr(model, 'adversary', NoAdversary())
+        if isinstance(self.adversary, NoAdversary):
             return
         self.sharded = isinstance(runner.model, FullyShardedDataParallel)
         if self.sharded and self.adversary.norm == 'l2':
@@ -65,7 +65,7 @@ class AdversaryProjectionHook(Hook):
                 self.grad_norm = square.sqrt()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
-        if self.adversary is None or self.grad_norm is None:
+        if self.grad_norm is None:
             return
         state = dict(self._state(), log10_gradient=self.grad_norm.clamp(min=1e-30).log10())
         for name, value in state.items():

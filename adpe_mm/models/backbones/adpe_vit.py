@@ -16,12 +16,13 @@ from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from adpe_mm.checkpoints import check_fits, load_weights
+from adpe_mm.checkpoints import check_fits, infer_lookup, load_weights
 from adpe_mm.registry import MODELS
 
-from ..layers.attention import Attention, from_windows, to_windows
+from ..layers.attention import Attention
 from ..layers.irpe import Perturbation
 from ..layers.position import resize_pos_embed, sincos_position_grid
+from ..layers.windows import from_windows, to_windows
 
 ARCHITECTURES = {
     'ti': dict(embed_dims=192, num_layers=12, num_heads=3, feedforward_channels=768),
@@ -101,7 +102,7 @@ class Block(BaseModule):
         x: Tensor,
         grid_size: tuple[int, int],
         perturbation: Perturbation | None = None,
-        rows: Tensor | None = None,
+        tokens: Tensor | None = None,
     ) -> Tensor:
         """Transform tokens.
 
@@ -109,11 +110,11 @@ class Block(BaseModule):
             x: (B, L, E).
             grid_size: See `Attention.forward`.
             perturbation: See `Attention.forward`.
-            rows: (M,) rows of ``x.flatten(0, 1)``: the tokens that are returned, after they have
-                attended to all of their sequence. None for all.
+            tokens: (M,) indices of ``x.flatten(0, 1)``: the tokens that are returned, after they
+                have attended to all of their sequence. None for all.
 
         Returns:
-            (B, L, E), or (M, E) with `rows`.
+            (B, L, E), or (M, E) with `tokens`.
         """
         y = self.ln1(x)
         if self.window_size:
@@ -124,8 +125,8 @@ class Block(BaseModule):
         else:
             y = self.attn(y, grid_size, perturbation)
         x = x + self.drop_path(y)
-        if rows is not None:
-            x = x.flatten(0, 1).index_select(0, rows)
+        if tokens is not None:
+            x = x.flatten(0, 1).index_select(0, tokens)
         return x + self.drop_path(self.ffn(self.ln2(x)))
 
 
@@ -163,7 +164,7 @@ class AdPEViT(BaseModule):
         pretrain_img_size: Input size that the absolute positions are kept for, where they shall
             not grow with `img_size`: they are interpolated at every step then, as in ViTDet.
         patch_size: Side of a patch in pixels; 16, and 14 for 'h', by default.
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
         position: 'ape' (absolute only) or 'rpe' (absolute and iRPE in every block).
         rpe_lookup: iRPE's look-up, 'bucket' or 'interpolate'. Keep the one of pretraining.
         rpe_scaled_query: Scale the query of iRPE's term, as in pretraining. False is the official
@@ -360,8 +361,7 @@ class AdPEViT(BaseModule):
         if not self.num_extra_tokens:
             allowed.append('cls_token')
         check_fits(self, own, allowed)
-        moved = weights.get('adversary.encoder.0')
-        if moved is not None and moved.ndim == 1 and self.rpe_lookup == 'bucket':
+        if self.rpe_lookup == 'bucket' and infer_lookup(weights) == 'interpolate':
             print_log(
                 'the checkpoint was pretrained with a coordinate adversary on relative positions: '
                 "set backbone.rpe_lookup='interpolate', the look-up that it knows",
@@ -406,7 +406,7 @@ class AdPEViT(BaseModule):
         Args:
             x: (B, L, E).
             grid_size: (R, C).
-            perturbations: One a block, of the adversary; or None.
+            perturbations: One per block, of the adversary; or None.
 
         Returns:
             The (B, L, E) outputs of the blocks in `out_indices`.

@@ -1,4 +1,4 @@
-"""Decomposed relative positions of ViTDet, without a tensor of one entry a pair.
+"""Decomposed relative positions of ViTDet, without a tensor of one entry per pair.
 
 Li et al., arXiv 2203.16527 (after MViTv2, arXiv 2112.01526): the logit of query i and key j gains
 ``q_i . rows[row_i - row_j] + q_i . columns[col_i - col_j]``. Each term depends on the key by its

@@ -1,3 +1,3 @@
-from .mae_plus import AdPEDecoder, AdPEPretrainViT, MAEPlus
+from .mae_plus import AdPEDecoder, AdPEPretrainViT, MAEPlus, Mask
 
-__all__ = ['AdPEDecoder', 'AdPEPretrainViT', 'MAEPlus']
+__all__ = ['AdPEDecoder', 'AdPEPretrainViT', 'MAEPlus', 'Mask']

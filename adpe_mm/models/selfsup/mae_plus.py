@@ -1,12 +1,30 @@
 """MAE+ and AdPE: masked image modelling with adversarial positions (arXiv 2303.07598).
 
-Reads as the paper: mask (`AdPEPretrainViT`), predict (`AdPEDecoder`), compare (`MAEPlus`). The
-adversary itself is in `models/layers/adversary.py`; it climbs the loss that is computed here.
+Reads as the paper: **mask** patches of each crop, **encode** the crop with mask tokens in their
+place, **decode** to pixels, **compare** with the true ones. `MAEPlus.loss` is these four lines.
 
-Letters in shapes: B crops (pictures times crops a picture), H, W height and width in pixels,
-p patch size, N patches, L = N + 1 tokens with cls, E encoder width, D decoder width.
-Masks are True where a patch is removed.
+The network and an adversary play a min-max game on that loss::
+
+    min over theta  max over delta, ||delta|| <= eps   loss(theta, delta)
+
+theta are the weights, delta the positions (or embeddings) of masked patches, by which the adversary
+makes the task harder. Both move in one step of one optimiser, without an inner loop:
+
+- ascent: the parameters of the adversary (`adpe_mm/models/adversaries.py`) are a group with
+  ``maximize=True`` of `LayerDecayOptimWrapperConstructor` (`adpe_mm/engine/optim.py`);
+- projection: after the step, `AdversaryProjectionHook` (`adpe_mm/engine/hooks/adversary.py`) puts
+  delta back into the ball of radius eps;
+- descent: all other parameters, in the optimiser's other groups.
+
+Without an adversary this is MAE+. `reference.py` has the same method in plain torch, step by step.
+
+Letters in shapes: B crops (images times crops per image), H, W height and width in pixels,
+p patch size, R, C rows and columns of the patch grid, N = R * C patches, M of them masked,
+L = N + 1 tokens (cls and patches), E encoder width, D decoder width.
+Masks are True where a patch is masked, that is, hidden from the encoder.
 """
+
+from dataclasses import dataclass
 
 import torch
 from mmengine.model import BaseModule, ModuleList
@@ -15,37 +33,48 @@ from torch import Tensor, nn
 
 from adpe_mm.registry import MODELS
 
+from ..adversaries import Adversary, NoAdversary
 from ..backbones.adpe_vit import AdPEViT, Block, init_transformer_weights
-from ..layers.adversary import AdversarialPosition
-from ..layers.irpe import Perturbation
 from ..layers.position import grid_coordinates, sincos_position, sincos_position_grid
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Which patches of each crop are masked: M of N, the same number in every crop.
+
+    Attributes:
+        masked: (B, N) bool, True where a patch is masked.
+        indices: (B, M) of the masked patches, in the order of the image.
+        grid_size: (R, C).
+    """
+
+    masked: Tensor
+    indices: Tensor
+    grid_size: tuple[int, int]
 
 
 @MODELS.register_module()
 class AdPEPretrainViT(AdPEViT):
-    """`AdPEViT` that hides patches behind mask tokens, at positions an adversary may move.
+    """Mask and encode: `AdPEViT` that sees mask tokens, at positions an adversary may move.
 
-    Unlike MAE's, the encoder sees the mask tokens (MAE+): all N patches and cls.
+    Unlike MAE's, the encoder sees the mask tokens (MAE+): all N patches and cls. Called as a
+    module it is an `AdPEViT` and extracts features of whole images.
 
     Args:
-        mask_ratio: Fraction of the patches that is removed, in (0, 1).
-        **kwargs: As of `AdPEViT`.
+        mask_ratio: Fraction of the patches that is masked, in (0, 1).
+        img_size: Most common size of a crop in pixels, (H, W) or one number.
+        **kwargs: See `AdPEViT`.
 
     Raises:
-        ValueError: For a mask ratio outside (0, 1), or one that leaves or removes no patch.
+        ValueError: For a mask ratio outside (0, 1), or one that masks no patch or all.
     """
 
     def __init__(self, mask_ratio: float = 0.75, img_size=112, **kwargs) -> None:
         super().__init__(img_size=img_size, out_type='raw', out_indices=-1, **kwargs)
         if not 0 < mask_ratio < 1:
             raise ValueError(f'mask_ratio must lie between 0 and 1, got {mask_ratio}')
-        if any(side % self.patch_size for side in self.patch_embed.init_input_size):
-            raise ValueError(
-                f'patch_size {self.patch_size} must divide the crop, got img_size '
-                f'{self.patch_embed.init_input_size}'
-            )
         self.mask_ratio = mask_ratio
-        self.num_kept(self.grid_size[0] * self.grid_size[1])
+        self.check_crop(self.patch_embed.init_input_size)
         self.pos_embed.requires_grad = False  # fixed sine-cosine
         self.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims))
 
@@ -54,101 +83,99 @@ class AdPEPretrainViT(AdPEViT):
         if self.mask_token is not None:
             nn.init.normal_(self.mask_token, std=0.02)
 
-    def num_kept(self, num_patches: int) -> int:
-        """Number of visible patches of `num_patches`.
+    def num_visible(self, num_patches: int) -> int:
+        """N - M of N patches."""
+        return int(num_patches * (1 - self.mask_ratio))
+
+    def check_crop(self, size: tuple[int, int]) -> None:
+        """Make sure that crops of a size (H, W) in pixels can be masked.
 
         Raises:
-            ValueError: If that would be none or all.
+            ValueError: If the patch size does not divide it, or no patch would be masked, or all.
         """
-        kept = int(num_patches * (1 - self.mask_ratio))
-        if not 0 < kept < num_patches:
+        p = self.patch_size
+        if any(side % p for side in size):
             raise ValueError(
-                f'mask_ratio {self.mask_ratio} keeps {kept} of {num_patches} patches: change it, '
-                'or take a larger crop or smaller patches'
+                f'crops of {tuple(size)} px cannot be cut into patches of {p} px: patch_size must '
+                'divide the crop, which is img_size of the backbone and size of MultiCrop'
             )
-        return kept
+        num_patches = size[0] // p * (size[1] // p)
+        visible = self.num_visible(num_patches)
+        if not 0 < visible < num_patches:
+            raise ValueError(
+                f'mask_ratio {self.mask_ratio} keeps {visible} of {num_patches} patches: change '
+                'it, or take a larger crop or smaller patches'
+            )
 
-    def random_mask(self, noise: Tensor) -> Tensor:
-        """Keep the patches with the smallest noise.
-
-        Args:
-            noise: (B, N), uniform in [0, 1).
-
-        Returns:
-            (B, N) bool, True where the patch is removed.
-        """
-        kept = noise.argsort(dim=1)[:, : self.num_kept(noise.shape[1])]
-        return torch.ones_like(noise, dtype=torch.bool).scatter_(1, kept, False)
-
-    def forward(
-        self,
-        x: Tensor,
-        adversary: AdversarialPosition | None = None,
-        noise: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Encode crops of which most patches are masked.
+    def draw_mask(self, images: Tensor, noise: Tensor | None = None) -> Mask:
+        """Mask the patches with the largest noise.
 
         Args:
-            x: (B, in_channels, H, W), sides multiples of the patch size.
-            adversary: Moves the positions of masked patches; None is MAE+.
-            noise: (B, N) that chooses the mask; drawn if None.
+            images: (B, in_channels, H, W).
+            noise: (B, N), uniform in [0, 1); drawn if None.
 
         Returns:
-            The latent (B, L, E), normalised, and the mask (B, N), True where removed.
+            The mask of ``M = N - int(N * (1 - mask_ratio))`` patches per crop.
 
         Raises:
-            ValueError: If the patch size does not divide the crop.
+            ValueError: If such crops cannot be masked, see `check_crop`.
         """
-        if any(side % self.patch_size for side in x.shape[2:]):
-            raise ValueError(
-                f'crops of {tuple(x.shape[2:])} px cannot be cut into patches of '
-                f'{self.patch_size} px: change the size of MultiCrop'
-            )
-        x, grid_size = self.patch_embed(x)  # (B, N, E)
+        size = images.shape[2:]
+        self.check_crop(size)
+        R, C = grid_size = tuple(side // self.patch_size for side in size)
         if noise is None:
-            noise = torch.rand(x.shape[:2], device=x.device)
-        masked = self.random_mask(noise)
+            noise = torch.rand(len(images), R * C, device=images.device)
+        indices = noise.argsort(dim=1)[:, self.num_visible(R * C) :].sort(dim=1).values  # (B, M)
+        masked = torch.zeros_like(noise, dtype=torch.bool).scatter_(1, indices, True)  # (B, N)
+        return Mask(masked, indices, grid_size)
 
-        mask_token = self.mask_token
-        if adversary is not None and adversary.mask_token is not None:
-            mask_token = adversary.mask_token
-        x = torch.where(masked.unsqueeze(-1), mask_token, x)
-        x = x + self._positions(grid_size, masked, adversary)
+    def encode_masked(self, images: Tensor, mask: Mask, adversary: Adversary) -> Tensor:
+        """Encode crops whose masked patches are replaced by mask tokens.
+
+        Args:
+            images: (B, in_channels, H, W).
+            mask: Which patches are masked.
+            adversary: What it does to them.
+
+        Returns:
+            The latent (B, L, E), normalised, cls in front.
+        """
+        x, _ = self.patch_embed(images)  # (B, N, E)
+        masked = mask.masked.unsqueeze(-1)  # (B, N, 1)
+        mask_token = adversary.mask_token  # (1, 1, E)
+        if mask_token is None:
+            mask_token = self.mask_token
+        x = torch.where(masked, mask_token, x)
+
+        if mask.grid_size == self.grid_size:
+            position = self.pos_embed[:, 1:]  # (1, N, E)
+        else:
+            position = sincos_position_grid(mask.grid_size, self.embed_dims, x.device)[:, 1:]
+        moved = adversary.move(grid_coordinates(mask.grid_size, x.device))  # (N, 2)
+        if moved is not None:
+            position = torch.where(masked, sincos_position(moved, self.embed_dims), position)
+        x = x + position
         x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)  # cls: position 0
 
-        perturbations = None
-        if adversary is not None:
-            perturbations = adversary.perturbations('encoder', masked, grid_size)
-        return self.encode(x, grid_size, perturbations)[0], masked
-
-    def _positions(
-        self, grid_size: tuple[int, int], masked: Tensor, adversary: AdversarialPosition | None
-    ) -> Tensor:
-        """Absolute positions of the patches, (1, N, E), or (B, N, E) where they are shifted."""
-        if grid_size == self.grid_size:
-            position = self.pos_embed[:, 1:]
-        else:
-            position = sincos_position_grid(grid_size, self.embed_dims, masked.device)[:, 1:]
-        if adversary is None or adversary.ape_shift is None:
-            return position
-        moved = grid_coordinates(grid_size, masked.device) + adversary.ape_shift
-        return torch.where(masked.unsqueeze(-1), sincos_position(moved, self.embed_dims), position)
+        perturbations = adversary.perturbations('encoder', mask.masked, mask.grid_size)
+        return self.encode(x, mask.grid_size, perturbations)[0]
 
 
 @MODELS.register_module()
 class AdPEDecoder(BaseModule):
-    """Narrow transformer that predicts the pixels of each patch.
+    """Decode: a narrow transformer that predicts the pixels of each patch.
 
     Args:
         in_dims: Width E of the encoder.
         patch_size: p, in pixels.
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
         embed_dims: Width D of the decoder.
         num_layers: Number of blocks, at least 1.
-        num_heads: Heads of a block.
+        num_heads: Heads per block.
         feedforward_ratio: Hidden width of the feed-forward network over D.
-        position: 'ape' or 'rpe', as of the encoder.
-        rpe_lookup: iRPE's look-up, as of the encoder.
+        position: 'ape' or 'rpe', the encoder's.
+        rpe_lookup: iRPE's look-up, the encoder's.
+        init_cfg: mmengine's initialisation config.
 
     Raises:
         ValueError: Without a block.
@@ -189,35 +216,32 @@ class AdPEDecoder(BaseModule):
         self.apply(init_transformer_weights)
 
     def forward(
-        self,
-        latent: Tensor,
-        grid_size: tuple[int, int],
-        perturbations: list[Perturbation] | None = None,
-        wanted: Tensor | None = None,
+        self, latent: Tensor, mask: Mask, adversary: Adversary, masked_only: bool = False
     ) -> Tensor:
         """Predict patches.
 
         Args:
             latent: (B, L, E) of the encoder, cls in front.
-            grid_size: Rows and columns of the patches.
-            perturbations: One a block, of the adversary; or None.
-            wanted: (B, M) indices of the patches to predict; None for all.
+            mask: Which patches are masked.
+            adversary: What it does to them.
+            masked_only: Whether the masked patches alone are predicted.
 
         Returns:
-            (B, M or N, p * p * channels).
+            (B, N, p * p * channels), or (B, M, p * p * channels) in the order of `mask.indices`.
         """
-        x = self.embed(latent)
-        x = x + sincos_position_grid(grid_size, self.embed_dims, x.device)
+        x = self.embed(latent)  # (B, L, D)
+        x = x + sincos_position_grid(mask.grid_size, self.embed_dims, x.device)
+        perturbations = adversary.perturbations('decoder', mask.masked, mask.grid_size)
         B, L, _ = x.shape
-        if wanted is None:
-            wanted = torch.arange(L - 1, device=x.device).expand(B, -1)
-        # After the last attention a token sees itself only, so go on with those that are wanted.
-        rows = (wanted + 1 + L * torch.arange(B, device=x.device).unsqueeze(1)).flatten()  # 1: cls
+        every = torch.arange(L - 1, device=x.device).expand(B, -1)
+        patches = mask.indices if masked_only else every
+        # After the last attention a token sees only itself: go on with those to be predicted.
+        tokens = patches + 1 + L * torch.arange(B, device=x.device).unsqueeze(1)  # 1: cls
         for i, layer in enumerate(self.layers):
             is_last = i == len(self.layers) - 1
             perturbation = perturbations[i] if perturbations else None
-            x = layer(x, grid_size, perturbation, rows if is_last else None)
-        return self.predict(self.ln1(x)).unflatten(0, wanted.shape)
+            x = layer(x, mask.grid_size, perturbation, tokens.flatten() if is_last else None)
+        return self.predict(self.ln1(x)).unflatten(0, patches.shape)
 
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:
@@ -233,7 +257,7 @@ def unpatchify(patches: Tensor, grid_size: tuple[int, int], patch_size: int) -> 
 
 
 def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each patch, as the target's normalisation takes them.
+    """Mean and standard deviation of each patch, for the normalisation of the target.
 
     Args:
         patches: (B, N, p * p * channels).
@@ -250,20 +274,20 @@ class MAEPlus(BaseSelfSupervisor):
     """MAE+, and AdPE where an adversary moves the positions of the masked patches.
 
     The loss is the mean squared error on the masked patches. The network descends it, the
-    adversary's parameters ascend it, both in one step of one optimiser (see
-    `LayerDecayOptimWrapperConstructor`).
+    adversary ascends it (see the top of this file).
 
     Args:
         backbone: Config of an `AdPEPretrainViT`.
         neck: Config of an `AdPEDecoder`; what it must share with the backbone (widths, patch
             size, kind of position) is filled in.
-        adversary: Config of an `AdversarialPosition`, or None for MAE+.
+        adversary: Config of an adversary, such as ``dict(type='adpe_mm.AdversarialPosition',
+            mode='coordinate')``, see `adpe_mm/models/adversaries.py`; None for MAE+.
         normalize_target: Whether each patch of the target gets mean 0 and variance 1.
         data_preprocessor: Config of the preprocessor that normalises crops on the device.
         init_cfg: mmengine's initialisation config.
 
     Raises:
-        ValueError: If the adversary and the kind of position do not fit.
+        ValueError: If the adversary and the backbone do not fit.
     """
 
     def __init__(
@@ -290,59 +314,11 @@ class MAEPlus(BaseSelfSupervisor):
             init_cfg=init_cfg,
         )
         self.normalize_target = normalize_target
-        self.adversary = None
+        self.adversary: Adversary = NoAdversary()
         if adversary is not None:
-            self.adversary = self._build_adversary(adversary)
-            if self.adversary.mask_token is not None:
-                self.backbone.mask_token = None  # the adversary's token takes its place
-
-    def _build_adversary(self, adversary: dict) -> AdversarialPosition:
-        encoder, decoder = self.backbone, self.neck
-        if (
-            encoder.position == 'rpe'
-            and adversary.get('mode') == 'coordinate'
-            and encoder.rpe_lookup != 'interpolate'
-        ):
-            raise ValueError(
-                "adversary.mode='coordinate' on relative positions needs "
-                "backbone.rpe_lookup='interpolate': the bucket look-up has no gradient"
-            )
-        return MODELS.build(
-            dict(
-                position=encoder.position,
-                embed_dims=encoder.embed_dims,
-                encoder_head_dims=[layer.attn.head_dim for layer in encoder.layers],
-                decoder_head_dims=[layer.attn.head_dim for layer in decoder.layers],
-                **adversary,
-            )
-        )
-
-    def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Features of unmasked crops, (B, channels, H, W) -> ((B, L, E),)."""
-        return AdPEViT.forward(self.backbone, inputs)
-
-    def predict_patches(self, inputs: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mask crops and predict their patches.
-
-        Args:
-            inputs: (B, channels, H, W), normalised.
-            noise: (B, N) that chooses the mask; drawn if None.
-
-        Returns:
-            Predictions (B, N, p * p * channels) and the mask (B, N), True where removed.
-        """
-        latent, masked = self.backbone(inputs, self.adversary, noise)
-        return self._decode(latent, masked, inputs.shape[2:]), masked
-
-    def _decode(
-        self, latent: Tensor, masked: Tensor, size: torch.Size, wanted: Tensor | None = None
-    ) -> Tensor:
-        """Predictions for crops of some size (H, W), of the `wanted` patches."""
-        grid_size = tuple(side // self.backbone.patch_size for side in size)
-        perturbations = None
-        if self.adversary is not None:
-            perturbations = self.adversary.perturbations('decoder', masked, grid_size)
-        return self.neck(latent, grid_size, perturbations, wanted)
+            self.adversary = MODELS.build(dict(adversary, encoder=encoder, decoder=self.neck))
+        if self.adversary.mask_token is not None:
+            self.backbone.mask_token = None  # the adversary's token takes its place
 
     def loss(
         self, inputs: Tensor, data_samples: list | None = None, noise: Tensor | None = None
@@ -357,22 +333,37 @@ class MAEPlus(BaseSelfSupervisor):
         Returns:
             ``{'loss': 0-d tensor}``.
         """
-        latent, masked = self.backbone(inputs, self.adversary, noise)
-        # Only masked patches are compared, the same number M in each crop.
-        N = masked.shape[1]
-        order = masked.byte().sort(dim=1, descending=True, stable=True).indices
-        removed = order[:, : N - self.backbone.num_kept(N)]  # (B, M)
-        pred = self._decode(latent, masked, inputs.shape[2:], removed)
-        target = patchify(inputs, self.backbone.patch_size)
-        target = target.take_along_dim(removed.unsqueeze(-1), dim=1)
+        mask = self.backbone.draw_mask(inputs, noise)
+        latent = self.backbone.encode_masked(inputs, mask, self.adversary)  # (B, L, E)
+        pred = self.neck(latent, mask, self.adversary, masked_only=True)  # (B, M, p * p * channels)
+        return dict(loss=(pred.float() - self.target(inputs, mask)).square().mean())
+
+    def target(self, inputs: Tensor, mask: Mask) -> Tensor:
+        """What the masked patches are compared with, (B, M, p * p * channels)."""
+        patches = patchify(inputs, self.backbone.patch_size)
+        target = patches.take_along_dim(mask.indices.unsqueeze(-1), dim=1)
         if self.normalize_target:
             mean, deviation = patch_statistics(target)
             target = (target - mean) / deviation
-        return dict(loss=(pred.float() - target).square().mean())
+        return target
+
+    def predict_patches(self, inputs: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Mask]:
+        """Mask crops and predict all their patches.
+
+        Args:
+            inputs: (B, channels, H, W), normalised.
+            noise: (B, N) that chooses the mask; drawn if None.
+
+        Returns:
+            Predictions (B, N, p * p * channels) and the mask.
+        """
+        mask = self.backbone.draw_mask(inputs, noise)
+        latent = self.backbone.encode_masked(inputs, mask, self.adversary)
+        return self.neck(latent, mask, self.adversary), mask
 
     @torch.no_grad()
     def reconstruct(self, inputs: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Predicted pictures, for looking at.
+        """Predicted images, to be looked at.
 
         A normalised target says nothing of a patch's mean and contrast: they are taken from the
         true patch.
@@ -382,15 +373,15 @@ class MAEPlus(BaseSelfSupervisor):
             noise: (B, N) that chooses the mask; drawn if None.
 
         Returns:
-            Pictures (B, channels, H, W), normalised as the inputs, every patch predicted; and the
-            mask of pixels (B, 1, H, W), True where removed.
+            Images (B, channels, H, W), normalised like the inputs, every patch predicted; and the
+            mask of pixels (B, 1, H, W), True where masked.
         """
         p = self.backbone.patch_size
-        pred, masked = self.predict_patches(inputs, noise)
+        pred, mask = self.predict_patches(inputs, noise)
         pred = pred.float()
         if self.normalize_target:
             mean, deviation = patch_statistics(patchify(inputs, p))
             pred = pred * deviation + mean
-        grid_size = tuple(side // p for side in inputs.shape[2:])
-        pixels = masked.unflatten(1, grid_size).repeat_interleave(p, 1).repeat_interleave(p, 2)
-        return unpatchify(pred, grid_size, p), pixels.unsqueeze(1)
+        pixels = mask.masked.unflatten(1, mask.grid_size)
+        pixels = pixels.repeat_interleave(p, 1).repeat_interleave(p, 2)
+        return unpatchify(pred, mask.grid_size, p), pixels.unsqueeze(1)
