@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS, init_default_scope
 
-from adpe_mm.engine import Float32Hook, LayerDecayOptimWrapperConstructor
+from adpe_mm.engine import LayerDecayOptimWrapperConstructor
 from adpe_mm.registry import MODELS
 from tests.helpers import tiny_config
 
@@ -187,22 +186,6 @@ def test_layer_decay_is_the_published_rule(rate, layers):
         assert decay == (0 if plain else 0.05), name
     assert seen['backbone.layers.3.attn.rpe.table'][1] == 0.05
     assert len(groups) == 2 * (layers + 2)  # with and without weight decay, merged
-
-
-def test_float32_hook():
-    from torch import nn
-
-    model = nn.ModuleDict(dict(head=nn.Linear(3, 3), pool=nn.Identity(), other=nn.Linear(3, 3)))
-    runner = type('Runner', (), dict(model=model))
-    Float32Hook(inputs=['pool'], outputs=['head']).before_train(runner)
-    assert not is_model_wrapper(model)
-    with torch.autocast('cpu', dtype=torch.bfloat16):
-        x = torch.ones(2, 3)
-        assert model.head(x).dtype == torch.float32
-        other = model.other(x)
-        assert other.dtype == torch.bfloat16 and model.pool(other).dtype == torch.float32
-    with pytest.raises(ValueError, match="called 'tail'"):
-        Float32Hook(outputs=['tail']).before_train(runner)
 
 
 def run_tool(*arguments):

@@ -31,9 +31,9 @@ def describe_pretraining(weights: dict[str, Tensor]) -> dict[str, str | None]:
         MAE.
     """
     position = 'RPE' if any(name.endswith('attn.rpe.table') for name in weights) else 'APE'
-    adversary = infer_adversary(weights)
-    if adversary is not None:
-        return dict(method='AdPE', variant=f'{position} {adversary["mode"]}')
+    if any(name.startswith('adversary.') for name in weights):
+        mode = (infer_adversary(weights) or dict(mode='of its own'))['mode']
+        return dict(method='AdPE', variant=f'{position} {mode}')
     if 'backbone.mask_token' in weights:  # it enters the encoder
         return dict(method='MAE+', variant=position)
     return dict(method='MAE', variant=None)

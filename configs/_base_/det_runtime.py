@@ -11,12 +11,6 @@ default_hooks = dict(
 custom_hooks = [
     dict(type='adpe_mm.IterationSeedHook'),
     dict(type='adpe_mm.CheckpointFitHook'),
-    # mmcv's operators between the heads know no bfloat16.
-    dict(
-        type='adpe_mm.Float32Hook',
-        inputs=[r'roi_head\.(bbox|mask)_roi_extractor(\.\d)?'],
-        outputs=['rpn_head', r'roi_head\.(bbox|mask)_head(\.\d)?'],
-    ),
 ]
 visualizer = dict(
     type='DetLocalVisualizer',

@@ -100,7 +100,7 @@ def test_batched_nms(case):
     torch.testing.assert_close(found_dets, dets, rtol=0, atol=0)
 
 
-def align(case, dtype, rois_dtype=None):
+def align(case, dtype, rois_dtype=None, **options):
     """Output and gradient of a recorded case, computed in `dtype`."""
     from mmcv.ops import RoIAlign
 
@@ -109,6 +109,7 @@ def align(case, dtype, rois_dtype=None):
         case['spatial_scale'],
         case['sampling_ratio'],
         aligned=case['aligned'],
+        **options,
     )
     features = case['input'].to(dtype, copy=True).requires_grad_()
     output = layer(features, case['rois'].to(rois_dtype or dtype))
@@ -150,12 +151,16 @@ def test_nms_of_half_precision(dtype):
     assert nms(boxes, scores, case['iou_threshold'])[1].tolist() == wide.tolist()
 
 
+@pytest.mark.parametrize('use_torchvision', [False, True])
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
-def test_under_autocast(dtype):
-    """Inside of autocast, features of half precision come back in it."""
+def test_under_autocast(dtype, use_torchvision):
+    """Inside of autocast, features of half precision come back in it.
+
+    The detectors have ``use_torchvision=True``, which takes bfloat16 where mmcv is compiled too.
+    """
     case = ROI_ALIGN['ratio0']
     with torch.autocast('cpu', dtype=dtype):
-        output, gradient = align(case, dtype, rois_dtype=torch.float32)
+        output, gradient = align(case, dtype, torch.float32, use_torchvision=use_torchvision)
     torch.testing.assert_close(
         output.float(), case['output'], rtol=0, atol=4 * torch.finfo(dtype).eps
     )

@@ -1,7 +1,6 @@
 from .adversary import AdversaryProjectionHook
 from .checkpoint import CheckpointFitHook, SafeCheckpointHook
 from .compile import CompileHook
-from .float32 import Float32Hook
 from .runtime_info import DeferredRuntimeInfoHook
 from .seed import IterationSeedHook
 from .unreadable import UnreadableImagesHook
@@ -11,7 +10,6 @@ __all__ = [
     'CheckpointFitHook',
     'CompileHook',
     'DeferredRuntimeInfoHook',
-    'Float32Hook',
     'IterationSeedHook',
     'SafeCheckpointHook',
     'UnreadableImagesHook',
