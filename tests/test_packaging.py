@@ -9,8 +9,10 @@ import zipfile
 from email.parser import Parser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,14 +36,51 @@ def files_under(folder, names):
     }
 
 
-@pytest.mark.slow
-def test_wheel_holds_package_and_mim(tree, tmp_path):
+@pytest.fixture(scope='module')
+def wheel_path(tree, tmp_path_factory):
+    """The wheel of the clone."""
+    folder = tmp_path_factory.mktemp('wheel')
     options = ['--no-deps', '--no-index', '--no-build-isolation', '-q']
     subprocess.run(
-        [sys.executable, '-m', 'pip', 'wheel', *options, '-w', str(tmp_path), str(tree)], check=True
+        [sys.executable, '-m', 'pip', 'wheel', *options, '-w', str(folder), str(tree)], check=True
     )
-    (path,) = tmp_path.glob('adpe_mm-*.whl')
-    with zipfile.ZipFile(path) as wheel:
+    (path,) = folder.glob('adpe_mm-*.whl')
+    return path
+
+
+@pytest.mark.slow
+def test_wheel_trains_from_another_folder(wheel_path, tmp_path):
+    """Its own copies of commands and configs, far from any clone."""
+    installed = tmp_path / 'site'
+    options = ['--no-deps', '--no-index', '-q', '--target', str(installed)]
+    subprocess.run([sys.executable, '-m', 'pip', 'install', *options, wheel_path], check=True)
+    folder = tmp_path / 'elsewhere'
+    write_images(folder / 'images', 32)
+    mim = installed / 'adpe_mm' / '.mim'
+    config = mim / 'configs' / 'pretrain' / 'adpe_vit-ti_mini.py'
+    subprocess.run(
+        [
+            sys.executable, mim / 'tools' / 'train.py', config, '--cfg-options',
+            'train_dataloader.dataset.data_root=images',
+            'train_dataloader.dataset.data_prefix.img_path=', 'train_cfg.max_epochs=2',
+            'param_scheduler.0.end=1', 'default_hooks.checkpoint.interval=1',
+        ],
+        cwd=folder, check=True, capture_output=True,
+        env=dict(os.environ, PYTHONPATH=str(installed), CUDA_VISIBLE_DEVICES=''),
+    )  # fmt: skip
+    assert (folder / 'work_dirs' / 'adpe_vit-ti_mini' / 'epoch_2.pth').is_file()
+
+
+def write_images(folder, number):
+    """Images of noise, of 64 px."""
+    folder.mkdir(parents=True)
+    for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (number, 64, 64, 3))):
+        Image.fromarray(image.astype(np.uint8)).save(folder / f'{i}.png')
+
+
+@pytest.mark.slow
+def test_wheel_holds_package_and_mim(tree, wheel_path):
+    with zipfile.ZipFile(wheel_path) as wheel:
         names = set(wheel.namelist())
         (metadata,) = (name for name in names if name.endswith('.dist-info/METADATA'))
         metadata = Parser().parsestr(wheel.read(metadata).decode())
