@@ -12,8 +12,9 @@ MAE+ is the method with `NoAdversary`. A config names ``type='adpe_mm.Adversaria
 `mode`; the kind of position is the network's.
 
 For an adversary of your own, derive a class from `Adversary`, override what yours does, register it
-in `MODELS` and name it in the config (``model.adversary.type``). It is then trained by ascent,
-projected, logged and drawn like these: nothing else asks which kind there is.
+in `adpe_mm.registry.MODELS` and name it in the config, ``adversary=dict(type='adpe_mm.Mine')``. It
+is then trained by ascent, projected, logged and drawn like these: nothing else asks which kind
+there is.
 
 Letters in shapes: B crops, N patches, E encoder width, D head width of a block.
 """

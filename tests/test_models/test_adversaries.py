@@ -245,7 +245,8 @@ class Zoom(Adversary):
 
 
 def test_a_new_kind_is_one_class():
-    config = dict(tiny_config('ape', None), adversary=dict(type='Zoom', norm='linf', eps=0.25))
+    zoom = dict(type='adpe_mm.Zoom', norm='linf', eps=0.25)
+    config = dict(tiny_config('ape', None), adversary=zoom)
     model = MODELS.build(config)
     model.init_weights()
     images, noise = torch.randn(3, 3, 16, 24), torch.rand(3, 24)
