@@ -128,6 +128,20 @@ def test_named_architecture(tmp_path):
     assert AdPEViT(**config).num_heads == 3
 
 
+def test_heads_that_nothing_tells_are_those_of_the_named_sizes():
+    settings = dict(img_size=32, patch_size=16)
+    for arch, heads in (('ti', 3), ('s', 6)):
+        weights = AdPEViT(arch, **settings).state_dict()
+        config = backbone_config({f'backbone.{name}': value for name, value in weights.items()})
+        assert config['arch']['num_heads'] is None
+        config.pop('type')
+        assert AdPEViT(**config).num_heads == heads
+    config = backbone_config(tiny_model('ape', None, img_size=16).state_dict())
+    config.pop('type')
+    with pytest.raises(ValueError, match='nothing tells the number of heads .* state arch'):
+        AdPEViT(**config)
+
+
 @pytest.mark.parametrize('ending', FORMATS)
 def test_the_command_and_the_converters(ending, tmp_path):
     with np.load(ROOT / 'tests/data/reference/rpe_embedding.npz') as file:

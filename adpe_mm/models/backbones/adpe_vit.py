@@ -38,8 +38,11 @@ OUT_TYPES = ('cls_token', 'avg_featmap', 'featmap', 'raw')
 def architecture(arch: str | dict) -> dict:
     """Sizes of a named architecture, or a custom one after a check.
 
+    Of the weights of another library nothing tells the heads: ``num_heads=None`` stands for those
+    of the named architecture of the same sizes.
+
     Raises:
-        ValueError: For an unknown name or a dict that lacks a size.
+        ValueError: For an unknown name, a dict that lacks a size, or heads that nothing tells.
     """
     if isinstance(arch, str):
         name = ALIASES.get(arch.lower(), arch.lower())
@@ -52,6 +55,11 @@ def architecture(arch: str | dict) -> dict:
     missing = set(ARCHITECTURES['b']) - set(arch)
     if missing:
         raise ValueError(f'a custom arch must also give {sorted(missing)}')
+    if arch['num_heads'] is None:
+        for named in ARCHITECTURES.values():
+            if dict(named, num_heads=None) == arch:
+                return dict(named)
+        raise ValueError(f'nothing tells the number of heads of {arch}: state arch.num_heads')
     return dict(arch)
 
 
@@ -159,7 +167,7 @@ class AdPEViT(BaseModule):
 
     Args:
         arch: 'ti', 's', 'b', 'l', 'h', or a dict with ``embed_dims``, ``num_layers``,
-            ``num_heads`` and ``feedforward_channels``.
+            ``num_heads`` and ``feedforward_channels``; see `architecture`.
         img_size: Most common input size in pixels, (H, W) or one number. It sets the grid of the
             absolute positions; other sizes work too.
         pretrain_img_size: Input size that the absolute positions are kept for, where they shall
