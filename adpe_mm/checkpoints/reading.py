@@ -9,7 +9,7 @@ from pickle import UnpicklingError
 from urllib.parse import urlparse
 
 import torch
-from mmengine.runner.checkpoint import get_torch_safe_globals
+from mmengine.runner.checkpoint import CheckpointLoader, get_torch_safe_globals
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -44,6 +44,12 @@ def read_checkpoint(path: str | Path, map_location: str = 'cpu') -> dict:
     checkpoint = read(path, map_location)
     _complete(checkpoint)
     return checkpoint
+
+
+@CheckpointLoader.register_scheme(prefixes=r'.*\.safetensors$', force=True)
+def _load_for_mmengine(filename: str, map_location: str | None = None) -> dict:
+    """What mmengine loads by itself: for FSDP, or by `init_cfg` of a module that is not ours."""
+    return read_checkpoint(filename, map_location or 'cpu')
 
 
 def is_safetensors(path: str | Path) -> bool:

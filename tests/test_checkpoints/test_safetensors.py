@@ -6,6 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 from mmengine.config import Config
+from mmengine.runner import load_checkpoint
 
 from adpe_mm.checkpoints import (
     add_description,
@@ -92,6 +93,14 @@ def test_runs_begin_from_it_but_are_not_resumed(tmp_path):
     with pytest.raises(ValueError, match=sentence):
         options = dict(load_from=str(path), resume=True)
         make_runner(tmp_path / 'c', images, model=ADPE, options=options).train()
+
+
+def test_mmengine_reads_it_by_itself(tmp_path):
+    """As FSDP's strategy does, and `init_cfg` of any module."""
+    source, other = tiny_model(), tiny_model()
+    write_checkpoint(dict(state_dict=source.state_dict()), tmp_path / 'a.safetensors')
+    load_checkpoint(other, str(tmp_path / 'a.safetensors'), strict=True)
+    assert_same(dict(other.state_dict()), dict(source.state_dict()))
 
 
 def test_reconstruction_reads_it(tmp_path):
