@@ -13,6 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import RUNNERS, init_default_scope
 
+from adpe_mm.checkpoints import decode_lookup, read_checkpoint
 from adpe_mm.engine import LayerDecayOptimWrapperConstructor
 from adpe_mm.registry import MODELS
 from tests.helpers import tiny_config
@@ -151,6 +152,41 @@ def test_only_a_whole_checkpoint_is_loaded(data, pretrained, tmp_path):
     ]:
         with pytest.raises(ValueError, match=sentence):
             make_runner('seg', data, 'rpe', tmp_path / 'c', load_from=str(name)).train()
+
+
+@pytest.mark.parametrize('how', ['init_cfg', 'load_from'])
+def test_an_average_of_the_weights_has_their_look_up(how, data, tmp_path):
+    """It is made before they are loaded, and is what the checkpoint's state dict holds."""
+    config = tiny_config('rpe', None, img_size=56)  # rounds; from scratch it would interpolate
+    config['backbone'].update(arch=ARCH, patch_size=8)
+    source = MODELS.build(config)
+    source.init_weights()
+    path = str(tmp_path / 'pretrained.pth')
+    torch.save(dict(state_dict=source.state_dict()), path)
+    given = dict(load_from=path)
+    if how == 'init_cfg':
+        given = dict(init_cfg=dict(type='Pretrained', checkpoint=path))
+    hooks = [
+        dict(type='adpe_mm.IterationSeedHook'),
+        dict(type='adpe_mm.CheckpointFitHook'),
+        dict(type='EMAHook', momentum=0.5, priority='ABOVE_NORMAL'),
+    ]
+    runner = make_runner('cls', data, 'rpe', tmp_path / 'run', custom_hooks=hooks, **given)
+    runner.train()
+    saved = read_checkpoint((tmp_path / 'run' / 'last_checkpoint').read_text())
+    described = saved['meta']['adpe_mm']
+    assert (described['task'], described['rpe_lookup']) == ('classification', 'bucket')
+    assert (described['method'], described['variant']) == ('MAE+', 'RPE')
+    for weights, prefix in ((saved['state_dict'], ''), (saved['ema_state_dict'], 'module.')):
+        for i in range(ARCH['num_layers']):
+            name = f'{prefix}backbone.layers.{i}.attn.rpe._extra_state'
+            assert decode_lookup(weights[name]) == 'bucket'
+    resumed = make_runner(
+        'cls', data, 'rpe', tmp_path / 'run', custom_hooks=hooks, resume=True,
+        **{'train_cfg.max_epochs': 2},
+    )  # fmt: skip
+    resumed.train()
+    assert resumed.epoch == 2 and resumed.model.backbone.layers[0].attn.rpe.lookup == 'bucket'
 
 
 @pytest.mark.parametrize('rate, layers', [(0.65, 12), (0.75, 24)])

@@ -2,38 +2,54 @@
 
 from .converting import Report, convert, foreign_name, load_backbone, our_name, to_timm
 from .describing import (
+    add_description,
+    backbone_config,
+    describe,
     describe_origin,
     describe_pretraining,
+    format_description,
+    has_backbone,
     infer_adversary,
     infer_backbone,
     infer_config,
-    infer_lookup,
     is_pretraining,
+    pretraining_of,
 )
 from .fitting import check_fits, unwrap
-from .reading import file_hash, find_weights, load_weights, read_checkpoint
-from .writing import AtomicLocalBackend, check_resumable
+from .lookups import LOOKUPS, decode_lookup, encode_lookup
+from .reading import file_hash, find_weights, load_weights, read_checkpoint, read_config
+from .writing import AtomicLocalBackend, check_resumable, write_checkpoint
 
 __all__ = [
+    'LOOKUPS',
     'AtomicLocalBackend',
     'Report',
+    'backbone_config',
     'check_fits',
     'check_resumable',
     'convert',
+    'decode_lookup',
+    'describe',
     'describe_origin',
     'describe_pretraining',
+    'encode_lookup',
     'file_hash',
     'find_weights',
     'foreign_name',
+    'has_backbone',
     'infer_adversary',
     'infer_backbone',
     'infer_config',
-    'infer_lookup',
     'is_pretraining',
+    'add_description',
     'load_backbone',
     'load_weights',
     'our_name',
+    'pretraining_of',
     'read_checkpoint',
+    'read_config',
+    'format_description',
     'to_timm',
     'unwrap',
+    'write_checkpoint',
 ]

@@ -13,7 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .reading import load_weights
+from .describing import DESCRIPTION, describe
+from .lookups import add_lookup, find_lookup, has_irpe
+from .reading import find_weights, read_checkpoint
 
 # `#` stands for the number of a block, `*` for the end of a name. Of several foreign names for one
 # of ours, the first is used to export.
@@ -125,7 +127,7 @@ def convert(state_dict: dict[str, Tensor]) -> tuple[dict[str, Tensor], Report]:
         state_dict: Weights under the official names.
 
     Returns:
-        Weights under the names of `MAEPlus`, and the report.
+        Weights under the names of `MAEPlus`, with the look-up of iRPE, and the report.
 
     Raises:
         ValueError: If a constant of the official network (decoder positions, zero shift) does not
@@ -147,6 +149,8 @@ def convert(state_dict: dict[str, Tensor]) -> tuple[dict[str, Tensor], Report]:
             value = value.squeeze(0)  # the official tables have an axis of heads, shared: 1
         report.mapped[name] = new
         converted[new] = value
+    # The official code interpolates for its coordinate adversary only.
+    add_lookup(converted, find_lookup(converted) or 'bucket')
     return converted, report
 
 
@@ -173,31 +177,34 @@ def _sincos_position(side: int, embed_dims: int) -> Tensor:
     return torch.cat((torch.zeros(1, embed_dims), grid)).unsqueeze(0)
 
 
-def load_backbone(path: str | Path) -> tuple[dict[str, Tensor], list[str]]:
+def load_backbone(path: str | Path) -> tuple[dict, list[str]]:
     """Read the backbone with absolute positions out of a checkpoint of ours, to export it.
 
     Args:
         path: Checkpoint of pretraining, or of a classifier.
 
     Returns:
-        Its weights, named ``backbone.*``, and the names of what was left behind.
+        A checkpoint of its weights, named ``backbone.*``, with what they were described as; and
+        the names of what was left behind.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read as weights only, has no backbone, or has relative
             positions, which the other libraries lack.
     """
-    weights = load_weights(path)
+    checkpoint = read_checkpoint(path)
+    weights = find_weights(checkpoint, path)
     names = [name for name in weights if name.startswith('backbone.')]
     if not names:
         raise ValueError(f"'{path}' holds no weights named backbone.*")
-    if any(name.endswith('attn.rpe.table') for name in names):
+    if has_irpe(weights):
         raise ValueError(
             f"'{path}' has relative positions (iRPE), which timm and mmpretrain do not have: only "
             'networks with absolute positions can be exported'
         )
     kept = {name: weights[name] for name in names if not re.fullmatch(_LEFT_BEHIND, name)}
-    return kept, [name for name in weights if name not in kept]
+    left = [name for name in weights if name not in kept]
+    return dict(state_dict=kept, meta={DESCRIPTION: describe(checkpoint)}), left
 
 
 def to_timm(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,15 +1,135 @@
-"""What a checkpoint is of, told by the names and shapes of its arrays."""
+"""What a checkpoint is of, told by what it says of itself, else by its config and its arrays."""
 
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from torch import Tensor
 
-from .reading import file_hash
+from .lookups import find_lookup, has_irpe
+from .reading import file_hash, find_weights, read_checkpoint, read_config
 
+DESCRIPTION = 'adpe_mm'  # Where a checkpoint's ``meta`` has the description.
 # What pretraining has; a checkpoint of another task has a head besides.
 PRETRAINING = r'(backbone|neck|adversary|data_preprocessor)\..*'
+TASKS = {'head': 'classification', 'decode_head': 'segmentation', 'roi_head': 'detection'}
+UNKNOWN = dict(method='unknown', variant=None, checkpoint=None, sha256=None)
+# Settings of a backbone in a config that no array tells, or not always.
+_SETTINGS = (
+    'arch', 'img_size', 'pretrain_img_size', 'patch_size', 'rpe_scaled_query', 'window_size',
+    'global_blocks', 'decomposed_rpe', 'interpolate_mode',
+)  # fmt: skip
+
+
+def describe(source: str | Path | dict) -> dict:
+    """What a checkpoint of ours is, as plain data.
+
+    Args:
+        source: Its path or address, or what `read_checkpoint` returns.
+
+    Returns:
+        - ``task``: 'pretraining', 'classification', 'segmentation' or 'detection'.
+        - ``method`` and ``variant`` of the pretraining: see `describe_pretraining`; ``method`` is
+          'scratch' for a task without, 'unknown' where nothing tells it.
+        - ``pretraining``: of a task, these two with ``checkpoint`` and ``sha256`` of the file that
+          it began from; None of a pretraining.
+        - ``arch``: name or sizes, see `AdPEViT`; ``embed_dims``, ``num_layers``, ``num_heads``
+          (None where a name or nothing tells it), ``patch_size`` and ``img_size`` in pixels.
+        - ``position``: 'ape' or 'rpe'.
+        - ``rpe_lookup``: None without iRPE, or where nothing tells it.
+        - ``epochs`` and ``iterations`` trained, and ``version`` of adpe_mm; None if not known.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read, or holds no network with a backbone like ours.
+    """
+    checkpoint, path = source, 'the checkpoint'
+    if not isinstance(source, dict):
+        checkpoint, path = read_checkpoint(source), source
+    meta = checkpoint.get('meta') or {}
+    if DESCRIPTION in meta:
+        return meta[DESCRIPTION]
+    weights = find_weights(checkpoint, path)
+    if not has_backbone(weights):
+        raise ValueError(
+            f"'{path}' holds no network with a backbone of adpe_mm: if it is of MAE or of the "
+            'official AdPE code, convert it first with tools/model_converters'
+        )
+    backbone = infer_backbone(weights, read_config(checkpoint))
+    arch = backbone['arch']
+    sizes = _sizes(weights) | (arch if isinstance(arch, dict) else {})
+    pretraining = None
+    origin = describe_pretraining(weights)
+    if not is_pretraining(weights):
+        origin = pretraining = pretraining_of(checkpoint)
+    described = dict(
+        task=_task(weights),
+        method=origin['method'],
+        variant=origin['variant'],
+        pretraining=pretraining,
+        arch=arch,
+        embed_dims=sizes['embed_dims'],
+        num_layers=sizes['num_layers'],
+        num_heads=sizes['num_heads'],
+        patch_size=backbone['patch_size'],
+        img_size=backbone['img_size'],
+        position=backbone['position'],
+        rpe_lookup=backbone['rpe_lookup'],
+        epochs=meta.get('epoch'),
+        iterations=meta.get('iter'),
+        version=None,
+    )
+    return json.loads(json.dumps(described))  # the same from every format
+
+
+def add_description(checkpoint: dict, version: str) -> dict:
+    """Write the description of a checkpoint into its ``meta``, unless it has one.
+
+    Args:
+        checkpoint: With ``state_dict``; it is changed.
+        version: Of adpe_mm.
+
+    Returns:
+        The checkpoint.
+    """
+    meta = checkpoint.setdefault('meta', {})
+    if DESCRIPTION not in meta:
+        meta[DESCRIPTION] = dict(describe(checkpoint), version=version)
+    return checkpoint
+
+
+def format_description(description: dict) -> str:
+    """A description in lines of name and value, without what is not known."""
+    method = filter(None, (description['method'], description['variant']))
+    name = description['arch'] if isinstance(description['arch'], str) else None
+    heads = description['num_heads']
+    trained = [
+        f'{description[unit]} {unit}' for unit in ('epochs', 'iterations') if description[unit]
+    ]
+    size = description['img_size']
+    lines = {
+        'task': description['task'],
+        'method': ', '.join(method),
+        'began from': (description['pretraining'] or {}).get('checkpoint'),
+        'architecture': (f'ViT-{name.capitalize()}: ' if name else '')
+        + f'{description["embed_dims"]} wide, {description["num_layers"]} blocks'
+        + (f', {heads} heads' if heads else ''),
+        'image size': f'{" x ".join(map(str, size)) if isinstance(size, list) else size} px',
+        'patch size': f'{description["patch_size"]} px',
+        'positions': description['position'].upper(),
+        'look-up': description['rpe_lookup'],
+        'trained': ', '.join(trained),
+        'adpe_mm': description['version'],
+    }
+    return '\n'.join(f'{key:<12} {value}' for key, value in lines.items() if value)
+
+
+def has_backbone(names: Iterable[str]) -> bool:
+    """Whether arrays of these names have what every Vision Transformer of ours has."""
+    needed = {'backbone.patch_embed.projection.weight', 'backbone.pos_embed'}
+    needed.add('backbone.layers.0.ffn.layers.0.0.weight')
+    return needed <= set(names)
 
 
 def is_pretraining(names: Iterable[str]) -> bool:
@@ -18,6 +138,13 @@ def is_pretraining(names: Iterable[str]) -> bool:
     return any(n.startswith('backbone.') for n in names) and all(
         re.fullmatch(PRETRAINING, n) for n in names
     )
+
+
+def _task(names: Iterable[str]) -> str | None:
+    if is_pretraining(names):
+        return 'pretraining'
+    parts = {name.split('.')[0] for name in names}
+    return next((task for part, task in TASKS.items() if part in parts), None)
 
 
 def describe_pretraining(weights: dict[str, Tensor]) -> dict[str, str | None]:
@@ -30,7 +157,7 @@ def describe_pretraining(weights: dict[str, Tensor]) -> dict[str, str | None]:
         ``method``, 'AdPE', 'MAE+' or 'MAE', and ``variant`` such as 'RPE coordinate'; None for
         MAE.
     """
-    position = 'RPE' if any(name.endswith('attn.rpe.table') for name in weights) else 'APE'
+    position = 'RPE' if has_irpe(weights) else 'APE'
     if any(name.startswith('adversary.') for name in weights):
         mode = (infer_adversary(weights) or dict(mode='of its own'))['mode']
         return dict(method='AdPE', variant=f'{position} {mode}')
@@ -39,44 +166,86 @@ def describe_pretraining(weights: dict[str, Tensor]) -> dict[str, str | None]:
     return dict(method='MAE', variant=None)
 
 
-def describe_origin(path: str | None, weights: dict[str, Tensor]) -> dict[str, str | None]:
-    """`describe_pretraining`, with ``checkpoint``, the path, and ``sha256`` of a local file."""
+def describe_origin(path: str | None, checkpoint: dict) -> dict[str, str | None]:
+    """What a task begins from.
+
+    Args:
+        path: Of the checkpoint.
+        checkpoint: What `read_checkpoint` returns of it.
+
+    Returns:
+        ``method`` and ``variant``, see `describe_pretraining`, ``checkpoint``, the path, and
+        ``sha256`` of a local file.
+    """
+    said = (checkpoint.get('meta') or {}).get(DESCRIPTION)
+    said = said or describe_pretraining(find_weights(checkpoint))
     known = path is not None and Path(path).is_file()
     return dict(
-        describe_pretraining(weights), checkpoint=path, sha256=file_hash(path) if known else None
+        method=said['method'],
+        variant=said['variant'],
+        checkpoint=path,
+        sha256=file_hash(path) if known else None,
     )
 
 
-def infer_backbone(state_dict: dict[str, Tensor]) -> dict:
-    """Arguments of the `AdPEViT` that a converted state dict fits, sizes read off its arrays.
+def pretraining_of(checkpoint: dict) -> dict[str, str | None]:
+    """What the checkpoint of a task says of its beginning, see `describe_origin`."""
+    said = (checkpoint.get('meta') or {}).get(DESCRIPTION) or {}
+    hub = (checkpoint.get('message_hub') or {}).get('runtime_info') or {}
+    return dict(said.get('pretraining') or hub.get('pretraining') or UNKNOWN)
 
-    No array tells the number of heads without iRPE, and none depends on it: it is 1 then.
+
+def backbone_config(source: str | Path | dict) -> dict:
+    """Config of the `AdPEViT` in a checkpoint of ours, of pretraining or of a task.
 
     Args:
-        state_dict: Weights under our names.
+        source: Its path or address, or what `read_checkpoint` returns.
 
     Returns:
-        ``arch``, ``img_size``, ``patch_size``, ``in_channels``, ``position`` and ``rpe_lookup``;
-        the grid is taken to be square.
+        See `infer_backbone`, with the settings of the config that the checkpoint holds, and
+        ``type``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read, or holds no network with a backbone like ours.
+    """
+    checkpoint = source if isinstance(source, dict) else read_checkpoint(source)
+    backbone = infer_backbone(find_weights(checkpoint), read_config(checkpoint))
+    return dict(backbone, type='adpe_mm.AdPEViT')
+
+
+def infer_backbone(weights: dict[str, Tensor], model: dict | None = None) -> dict:
+    """Arguments of the `AdPEViT` that a state dict fits.
+
+    Args:
+        weights: Under our names.
+        model: Config of the network that they are of, see `read_config`; the arrays have the last
+            word where they tell.
+
+    Returns:
+        ``arch``, ``img_size``, ``patch_size``, ``in_channels``, ``position``, ``rpe_lookup``,
+        ``with_cls_token``, ``final_norm``, and what else the config sets. Without a config the
+        grid is taken to be square, and ``num_heads`` of ``arch``, which no array tells without
+        iRPE, is None.
 
     Raises:
         ValueError: If arrays are missing that every backbone has.
     """
-    _require(state_dict, 'backbone.patch_embed.projection.weight', 'backbone.pos_embed')
-    width, channels, patch_size = state_dict['backbone.patch_embed.projection.weight'].shape[:3]
-    side = round((state_dict['backbone.pos_embed'].shape[1] - 1) ** 0.5)
+    _require(weights, 'backbone.patch_embed.projection.weight', 'backbone.pos_embed')
+    channels, patch_size = weights['backbone.patch_embed.projection.weight'].shape[1:3]
+    with_cls_token = 'backbone.cls_token' in weights
+    side = round((weights['backbone.pos_embed'].shape[1] - with_cls_token) ** 0.5)
+    told = dict(arch=_sizes(weights), img_size=side * patch_size, patch_size=patch_size)
+    backbone = (model or {}).get('backbone') or {}
+    if str(backbone.get('type')).startswith('adpe_mm.') or isinstance(backbone.get('arch'), dict):
+        told.update({name: backbone[name] for name in _SETTINGS if backbone.get(name) is not None})
     return dict(
-        arch=dict(
-            embed_dims=width,
-            num_layers=_count(state_dict, 'backbone'),
-            num_heads=_heads(state_dict, 'backbone', width),
-            feedforward_channels=_hidden(state_dict, 'backbone'),
-        ),
-        img_size=side * patch_size,
-        patch_size=patch_size,
+        told,
         in_channels=channels,
-        position='rpe' if 'backbone.layers.0.attn.rpe.table' in state_dict else 'ape',
-        rpe_lookup=infer_lookup(state_dict),
+        position='rpe' if has_irpe(weights) else 'ape',
+        rpe_lookup=find_lookup(weights) if has_irpe(weights) else None,
+        with_cls_token=with_cls_token,
+        final_norm='backbone.ln1.weight' in weights,
     )
 
 
@@ -87,21 +256,24 @@ def infer_config(state_dict: dict[str, Tensor]) -> dict:
         state_dict: Weights under our names.
 
     Returns:
-        Config for `MODELS.build`.
+        Config for `MODELS.build`. No array depends on the number of heads: it is 1 where none
+        tells it.
 
     Raises:
         ValueError: If arrays are missing that every pretraining network has.
     """
     _require(state_dict, 'neck.embed.weight')
     width = state_dict['neck.embed.weight'].shape[0]
+    backbone = dict(infer_backbone(state_dict), type='adpe_mm.AdPEPretrainViT')
+    backbone['arch'].update(num_heads=backbone['arch']['num_heads'] or 1)
     return dict(
         type='adpe_mm.MAEPlus',
-        backbone=dict(infer_backbone(state_dict), type='adpe_mm.AdPEPretrainViT'),
+        backbone=backbone,
         neck=dict(
             type='adpe_mm.AdPEDecoder',
             embed_dims=width,
             num_layers=_count(state_dict, 'neck'),
-            num_heads=_heads(state_dict, 'neck', width),
+            num_heads=_heads(state_dict, 'neck', width) or 1,
             feedforward_ratio=_hidden(state_dict, 'neck') / width,
         ),
         adversary=infer_adversary(state_dict),
@@ -134,23 +306,21 @@ def infer_adversary(weights: dict[str, Tensor]) -> dict | None:
     return dict(config, mode='embedding')
 
 
-def infer_lookup(weights: dict[str, Tensor]) -> str:
-    """The look-up of iRPE that the adversary of a pretraining network needs, told by its arrays.
-
-    Args:
-        weights: A state dict of `MAEPlus`.
-
-    Returns:
-        'interpolate' for shifted offsets, else 'bucket'.
-    """
-    shift = weights.get('adversary.encoder.0')
-    return 'interpolate' if shift is not None and shift.ndim == 1 else 'bucket'
+def _sizes(weights: dict[str, Tensor]) -> dict:
+    """Sizes of the backbone: ``num_heads`` is None where no array tells it."""
+    width = weights['backbone.patch_embed.projection.weight'].shape[0]
+    return dict(
+        embed_dims=width,
+        num_layers=_count(weights, 'backbone'),
+        num_heads=_heads(weights, 'backbone', width),
+        feedforward_channels=_hidden(weights, 'backbone'),
+    )
 
 
-def _heads(state_dict: dict[str, Tensor], part: str, width: int) -> int:
+def _heads(state_dict: dict[str, Tensor], part: str, width: int) -> int | None:
     """Number of heads, which iRPE's table of one head's width tells."""
     table = state_dict.get(f'{part}.layers.0.attn.rpe.table')
-    return 1 if table is None else width // table.shape[0]
+    return None if table is None else width // table.shape[0]
 
 
 def _hidden(state_dict: dict[str, Tensor], part: str) -> int:

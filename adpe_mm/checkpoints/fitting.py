@@ -19,7 +19,8 @@ def check_fits(
 ) -> None:
     """Make sure that weights are those of a model, name by name and shape by shape.
 
-    Absolute positions may have another grid: the backbone resizes them.
+    Absolute positions may have another grid: the backbone resizes them. Extra states, such as the
+    look-up of iRPE, are left to the modules that they are of.
 
     Args:
         model: The network to load into.
@@ -29,7 +30,10 @@ def check_fits(
     Raises:
         ValueError: If anything is missing, unexpected, or of another shape.
     """
-    given, expected = state_dict, model.state_dict()
+    given, expected = (
+        {name: value for name, value in weights.items() if not name.endswith('._extra_state')}
+        for weights in (state_dict, model.state_dict())
+    )
 
     def not_allowed(names: set[str]) -> list[str]:
         return sorted(n for n in names if not any(re.fullmatch(p, n) for p in allowed))

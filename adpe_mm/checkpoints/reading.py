@@ -1,32 +1,63 @@
 """Reading checkpoints, ours and others', without running any code in them."""
 
 import argparse
+import ast
 import hashlib
+import json
 from pathlib import Path
 from pickle import UnpicklingError
 from urllib.parse import urlparse
 
 import torch
-from mmengine.runner.checkpoint import get_torch_safe_globals
+from mmengine.runner.checkpoint import CheckpointLoader, get_torch_safe_globals
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from .lookups import add_lookup, find_lookup, has_irpe
+
+SAFETENSORS = '.safetensors'
 
 
 def read_checkpoint(path: str | Path, map_location: str = 'cpu') -> dict:
     """Read a checkpoint, ours or another's, without running any code in it.
 
+    Weights of ours from before the look-up of iRPE was kept in them get it here, where their config
+    or their adversary tells it.
+
     Args:
-        path: A file of `torch.save`, or its http(s) address, whose copy is kept where torch.hub
-            keeps its own.
+        path: A file of `torch.save`, or of safetensors if its name ends with ``.safetensors``; or
+            its http(s) address, whose copy is kept where torch.hub keeps its own.
         map_location: Device of the tensors.
+
+    Returns:
+        What was saved; of safetensors ``state_dict`` and ``meta``.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it holds more than weights and numbers.
+        ValueError: If it is damaged, or holds more than weights and numbers.
     """
     if str(path).startswith(('http://', 'https://')):
         path = _download(str(path))
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no checkpoint '{path}'")
+    read = _read_safetensors if is_safetensors(path) else _read_pickle
+    checkpoint = read(path, map_location)
+    _complete(checkpoint)
+    return checkpoint
+
+
+@CheckpointLoader.register_scheme(prefixes=r'.*\.safetensors$', force=True)
+def _load_for_mmengine(filename: str, map_location: str | None = None) -> dict:
+    """What mmengine loads by itself: for FSDP, or by `init_cfg` of a module that is not ours."""
+    return read_checkpoint(filename, map_location or 'cpu')
+
+
+def is_safetensors(path: str | Path) -> bool:
+    """Whether a file is one of safetensors, by its name."""
+    return str(path).endswith(SAFETENSORS)
+
+
+def _read_pickle(path: str | Path, map_location: str) -> dict:
     try:
         # MAE's and AdPE's scripts save their argparse.Namespace beside the weights, mmengine
         # its message hub, whose buffers need getattr. What that returns cannot be called: torch
@@ -41,6 +72,66 @@ def read_checkpoint(path: str | Path, map_location: str = 'cpu') -> dict:
     if not isinstance(checkpoint, dict):
         raise ValueError(f"'{path}' holds no state dict")
     return checkpoint
+
+
+def _read_safetensors(path: str | Path, map_location: str) -> dict:
+    try:
+        with safe_open(path, 'pt') as file:
+            names = file.keys()
+            weights = {name: file.get_tensor(name).to(map_location) for name in names}
+            meta = json.loads((file.metadata() or {}).get('meta', '{}'))
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"'{path}' is damaged, or no file of safetensors ({error}): copy or convert it anew"
+        ) from None
+    return dict(state_dict=weights, meta=meta)
+
+
+def _complete(checkpoint: dict) -> None:
+    """Write the look-up of iRPE into weights that lack it, if anything tells which it is."""
+    parts = [checkpoint.get(key) for key in ('state_dict', 'ema_state_dict', 'model')]
+    parts = [part for part in (*parts, checkpoint) if isinstance(part, dict) and has_irpe(part)]
+    if not parts:
+        return
+    backbone = read_config(checkpoint).get('backbone')
+    lookup = find_lookup(parts[0])
+    if lookup is None and backbone is not None:
+        lookup = backbone.get('rpe_lookup', 'bucket')  # the default of that time
+    if lookup is not None:
+        for part in parts:
+            add_lookup(part, lookup)
+
+
+def read_config(checkpoint: dict) -> dict:
+    """The config of the network in a checkpoint of ours or of mmengine.
+
+    The checkpoint has the text of the config: its literals are read, and nothing in it runs.
+
+    Returns:
+        Plain ``cfg.model``; empty if there is none, or if it is no plain data.
+    """
+    text = (checkpoint.get('meta') or {}).get('cfg')
+    try:
+        for statement in ast.parse(text if isinstance(text, str) else '').body:
+            if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == 'model':
+                return _plain(statement.value)
+    except (SyntaxError, ValueError):
+        pass
+    return {}
+
+
+def _plain(node: ast.expr) -> object:
+    """The value of an expression of literals and ``dict(key=...)``; a ValueError for others."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict' and not node.args:
+        return {entry.arg: _plain(entry.value) for entry in node.keywords}
+    if isinstance(node, ast.Dict):
+        keys = map(_plain, node.keys)
+        return dict(zip(keys, map(_plain, node.values), strict=True))
+    if isinstance(node, ast.List):
+        return [_plain(entry) for entry in node.elts]
+    if isinstance(node, ast.Tuple):
+        return tuple(_plain(entry) for entry in node.elts)
+    return ast.literal_eval(node)
 
 
 def _download(address: str) -> Path:

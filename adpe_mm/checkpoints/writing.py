@@ -1,10 +1,16 @@
 """Files that appear whole or not at all."""
 
+import io
+import json
 import os
 import zipfile
 from pathlib import Path
 
+import safetensors.torch
+import torch
 from mmengine.fileio import LocalBackend, register_backend
+
+from .reading import find_weights, is_safetensors
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -44,6 +50,41 @@ class AtomicLocalBackend(LocalBackend):
 register_backend('adpe_mm_atomic', AtomicLocalBackend, force=True)
 
 
+def write_checkpoint(checkpoint: dict, path: str | Path) -> None:
+    """Write a checkpoint in the format that the name of the file asks for.
+
+    Args:
+        checkpoint: ``state_dict`` and ``meta``, or a state dict.
+        path: A file of safetensors, which holds the weights and, as JSON, what of ``meta`` is plain
+            data, if it ends with ``.safetensors``; else one of `torch.save`.
+    """
+    if is_safetensors(path):
+        weights = {
+            # A copy: tensors of safetensors share no memory.
+            name: value.detach().clone(memory_format=torch.contiguous_format)
+            for name, value in find_weights(checkpoint).items()
+        }
+        meta = json.dumps(_plain_part(checkpoint.get('meta') or {}))
+        content = safetensors.torch.save(weights, dict(format='pt', meta=meta))
+    else:
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        content = buffer.getvalue()
+    AtomicLocalBackend().put(content, path)
+
+
+def _plain_part(values: dict) -> dict:
+    """What of a dict JSON can hold."""
+    plain = {}
+    for name, value in values.items():
+        try:
+            json.dumps(value)
+        except TypeError:
+            continue
+        plain[name] = value
+    return plain
+
+
 def check_resumable(work_dir: str | Path, path: str | None = None) -> None:
     """Make sure that there is a whole checkpoint to resume from.
 
@@ -55,7 +96,7 @@ def check_resumable(work_dir: str | Path, path: str | None = None) -> None:
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
-        ValueError: If it is not whole.
+        ValueError: If it is not whole, or holds weights only.
     """
     pointer = Path(work_dir, 'last_checkpoint')
     advice = 'name another one with --resume PATH'
@@ -64,6 +105,11 @@ def check_resumable(work_dir: str | Path, path: str | None = None) -> None:
             return
         path = pointer.read_text(encoding='utf-8').strip()
         advice += f', or remove {pointer} to start from the beginning'
+    if is_safetensors(path):
+        raise ValueError(
+            f"'{path}' holds weights only, and resuming needs the optimiser's state too: resume "
+            'from a .pth file, or start a new run from these weights with load_from'
+        )
     if '://' in path:  # only local files can be looked at cheaply
         return
     if not Path(path).is_file():

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
+from adpe_mm.checkpoints import pretraining_of
 from adpe_mm.models.backbones.adpe_vit import ALIASES
 from adpe_mm.version import LIBRARIES, __version__, installed_distributions
 
@@ -37,7 +38,7 @@ def describe_test(
     Args:
         cfg: Config of the test.
         dataset: The data set that was tested on.
-        checkpoint: The whole checkpoint: its message hub knows the pretraining.
+        checkpoint: The whole checkpoint: it knows the pretraining.
         metrics: Of the evaluators.
 
     Returns:
@@ -45,8 +46,6 @@ def describe_test(
         whole validation set of that name; images of `make_mini.py` are 'mini scenes'.
     """
     backbone = cfg.model.backbone
-    unknown = dict(method='unknown', variant=None, checkpoint=None, sha256=None)
-    hub = checkpoint.get('message_hub', {}).get('runtime_info', {})
     arch = backbone.get('arch', 'b')
     frozen = backbone.get('frozen_stages', -1) > 0
     classes = dataset.metainfo.get('classes') or ()
@@ -62,7 +61,7 @@ def describe_test(
         backbone=_network(arch),
         position=backbone.get('position', 'ape').upper(),
         head=HEADS.get(cfg.model.type, cfg.model.type),
-        pretraining=hub.get('pretraining', unknown),
+        pretraining=pretraining_of(checkpoint),
         seed=checkpoint.get('meta', {}).get('seed'),
         tta=bool(cfg.get('tta')),
         metrics={name: float(value) for name, value in metrics.items()},

@@ -192,8 +192,8 @@ def attention(args: argparse.Namespace) -> dict:
         x = torch.randn(batch, tokens, 64 * args.heads, device=DEVICE, requires_grad=True)
         layers = {
             'none': Attention(64 * args.heads, args.heads),
-            'bucket': Attention(64 * args.heads, args.heads, 'bucket'),
-            'interpolate': Attention(64 * args.heads, args.heads, 'interpolate'),
+            'bucket': Attention(64 * args.heads, args.heads, 'rpe', 'bucket'),
+            'interpolate': Attention(64 * args.heads, args.heads, 'rpe', 'interpolate'),
         }
 
         candidates = {}
@@ -255,6 +255,7 @@ def vitdet(position: str, with_cp: bool) -> AdPEViT:
         img_size=1024,
         pretrain_img_size=224,
         position=position,
+        rpe_lookup='bucket',
         decomposed_rpe=position == 'ape',
         out_type='featmap',
         final_norm=False,
@@ -287,7 +288,7 @@ def measure_memory(case: str, dtype: str) -> int:
         def forward():
             return module(x)[0]
     else:
-        module = Attention(768, 12, rest[0]).to(DEVICE)
+        module = Attention(768, 12, 'rpe' if rest[0] else 'ape', rest[0]).to(DEVICE)
         x = torch.randn(1, 4096, 768, device=DEVICE, requires_grad=True)
         functions = dict(
             attention=lambda: module(x, (64, 64)),

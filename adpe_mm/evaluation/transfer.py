@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from adpe_mm.checkpoints import describe_pretraining, load_weights
+from adpe_mm.checkpoints import describe
 from adpe_mm.launch import read_config
 
 TASKS = ('cls', 'seg', 'det')
@@ -93,20 +93,18 @@ def load(path: str, options: list[str]) -> Config:
 
 
 def backbone_options(entry: str, args: argparse.Namespace) -> list[str]:
-    """Overrides that make a task's backbone the one that was pretrained."""
+    """Overrides that make a task's backbone the one that was pretrained.
+
+    The look-up of relative positions comes with the weights.
+    """
     name, equals, checkpoint = entry.partition('=')
     if name == 'scratch' and not equals:
         return ['optim_wrapper.paramwise_cfg.layer_decay_rate=1.0']
     if equals:
-        variant = describe_pretraining(load_weights(checkpoint))['variant'] or 'APE'
-        position = variant[:3].lower()
-        lookup = 'interpolate' if variant == 'RPE coordinate' else 'bucket'
+        position = describe(checkpoint)['position']
     else:
-        backbone = load(entry, args.pretrain_options).model.backbone
-        position = backbone.get('position', 'ape')
-        lookup = backbone.get('rpe_lookup', 'bucket')
-    options = [f'model.backbone.position={position}']
-    return options + ([f'model.backbone.rpe_lookup={lookup}'] if position == 'rpe' else [])
+        position = load(entry, args.pretrain_options).model.backbone.get('position', 'ape')
+    return [f'model.backbone.position={position}']
 
 
 def plan(args: argparse.Namespace) -> Iterator[Run]:

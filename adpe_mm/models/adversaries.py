@@ -285,7 +285,7 @@ class RelativeCoordinate(Adversary):
     the gradient reaches it. Projected per block.
 
     Args:
-        encoder: With ``rpe_lookup='interpolate'`` and blocks (``layers``).
+        encoder: Whose ``rpe_lookup`` is 'interpolate', with blocks (``layers``).
         decoder: Likewise.
         **settings: See `Adversary`.
 
@@ -298,7 +298,7 @@ class RelativeCoordinate(Adversary):
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, **settings) -> None:
         super().__init__(encoder, decoder, **settings)
-        if encoder.rpe_lookup != 'interpolate':
+        if encoder.rpe_lookup == 'bucket':
             raise ValueError(
                 "adversary.mode='coordinate' on relative positions needs "
                 "backbone.rpe_lookup='interpolate': the bucket look-up has no gradient"

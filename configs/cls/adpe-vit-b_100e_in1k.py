@@ -3,9 +3,6 @@
     tools/dist_train.sh configs/cls/adpe-vit-b_100e_in1k.py 8
     tools/dist_test.sh configs/cls/adpe-vit-b_100e_in1k.py CHECKPOINT 8
 
-Networks pretrained without a coordinate adversary know the other look-up of relative positions:
-add ``--cfg-options model.backbone.rpe_lookup=bucket``.
-
 Top-1 (paper): 84.4; here: not run.
 """
 

@@ -3,8 +3,7 @@
     NNODES=4 tools/dist_train.sh configs/det/cascade-mask-rcnn_adpe-vit-b_100e_coco.py 8
     tools/dist_test.sh configs/det/cascade-mask-rcnn_adpe-vit-b_100e_coco.py CHECKPOINT 8
 
-For MAE+ and the embedding mode add
-``--cfg-options model.backbone.rpe_lookup=bucket model.backbone.init_cfg.checkpoint=PATH``.
+For another pretraining add ``--cfg-options model.backbone.init_cfg.checkpoint=PATH``.
 
 The detector of the official instructions, whose gain the paper quotes against MAE's Mask R-CNN
 (53.5 / 46.5). MAE in the same detector (detectron2): AP box / mask 54.0 / 46.7; here: not run.

@@ -3,8 +3,7 @@
     NNODES=4 tools/dist_train.sh configs/det/mask-rcnn_adpe-vit-b_100e_coco.py 8    # 32 GPUs x 2
     tools/dist_test.sh configs/det/mask-rcnn_adpe-vit-b_100e_coco.py CHECKPOINT 8
 
-For MAE+ and the embedding mode add
-``--cfg-options model.backbone.rpe_lookup=bucket model.backbone.init_cfg.checkpoint=PATH``.
+For another pretraining add ``--cfg-options model.backbone.init_cfg.checkpoint=PATH``.
 
 AP box / mask (paper): 53.5 / 46.5, quoted as a gain of 3.2 / 1.6 over MAE's Mask R-CNN, though the
 official instructions train the Cascade; here: not run.

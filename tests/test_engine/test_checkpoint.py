@@ -137,6 +137,25 @@ def test_missing_and_broken_checkpoints_are_named(tmp_path, images):
     assert list(second.record.losses) == list(range(3, 11))
 
 
+def test_a_checkpoint_from_before_the_look_up_was_kept_resumes_exactly(tmp_path, images):
+    whole = make_runner(tmp_path / 'whole', images, model=ADPE)
+    whole.train()
+    work_dir = tmp_path / 'stopped'
+    with pytest.raises(Stopped):
+        make_runner(work_dir, images, {3: stop}, model=ADPE).train()
+    path = work_dir / 'iter_3.pth'
+    checkpoint = torch.load(path, weights_only=False)
+    assert checkpoint['meta'].pop('adpe_mm')['iterations'] == 3
+    kept = [name for name in checkpoint['state_dict'] if name.endswith('_extra_state')]
+    assert len(kept) == 3  # two blocks of the encoder, one of the decoder
+    for name in kept:
+        del checkpoint['state_dict'][name]
+    torch.save(checkpoint, path)
+    resumed = make_runner(work_dir, images, model=ADPE, options=dict(resume=True))
+    resumed.train()
+    assert_same(final_state(resumed), final_state(whole))
+
+
 def send(*numbers):
     return lambda: [os.kill(os.getpid(), number) for number in numbers]
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from adpe_mm.checkpoints import infer_adversary, infer_lookup
+from adpe_mm.checkpoints import infer_adversary
 from adpe_mm.engine import (
     AdversaryProjectionHook,
     LayerDecayOptimWrapperConstructor,
@@ -54,8 +54,6 @@ def test_a_config_builds_the_class_of_its_mode_and_the_arrays_tell_it(position, 
     inferred = infer_adversary(weights)
     assert inferred | config['adversary'] == inferred
     assert type(MODELS.build(dict(config, adversary=inferred)).adversary) is KINDS[position, mode]
-    needed = infer_lookup(weights)
-    assert needed == ('interpolate' if (position, mode) == ('rpe', 'coordinate') else 'bucket')
     assert infer_adversary(tiny_model(position, None).state_dict()) is None
 
 

@@ -246,7 +246,7 @@ def test_cached_weights_of_inference_mode_still_train(way):
 @pytest.mark.parametrize('num_extra_tokens', [0, 1])
 def test_rows_at_a_time_are_the_whole(monkeypatch, lookup, num_extra_tokens, perturbed):
     grid = (5, 7)
-    layer = Attention(24, 3, rpe_lookup=lookup).double()
+    layer = Attention(24, 3, 'rpe', lookup).double()
     torch.nn.init.normal_(layer.rpe.table)
     x = torch.randn(2, num_extra_tokens + 35, 24, dtype=torch.float64, requires_grad=True)
     masked = torch.rand(2, 35) < 0.75
@@ -287,7 +287,7 @@ def test_choice(monkeypatch):
 
 def test_attention_equals_plain_softmax():
     grid = (3, 4)
-    attention = Attention(24, 3, rpe_lookup='bucket')
+    attention = Attention(24, 3, 'rpe', 'bucket')
     torch.nn.init.normal_(attention.rpe.table)
     x = torch.randn(2, 13, 24)
     q, k, v = attention.qkv(x).reshape(2, 13, 3, 3, 8).permute(2, 0, 3, 1, 4)

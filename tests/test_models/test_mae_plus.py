@@ -9,6 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from adpe_mm.models import AdPEDecoder, AdPEPretrainViT, AdPEViT
 from adpe_mm.models.selfsup.mae_plus import patchify, unpatchify
+from adpe_mm.registry import MODELS
 from tests.helpers import VARIANTS, tiny_config, tiny_model
 
 
@@ -53,10 +54,9 @@ def test_every_parameter_has_a_gradient(position, mode):
 def test_zero_shift_is_mae_plus(position):
     noise, images = torch.rand(2, 24), torch.randn(2, 3, 16, 24)
     adpe = tiny_model(position, 'coordinate', norm='linf', eps=0.0)
-    plain = tiny_model(position, None)
-    for layer in [*plain.backbone.layers, *plain.neck.layers]:
-        if layer.attn.rpe is not None:
-            layer.attn.rpe.lookup = 'interpolate'
+    config = tiny_config(position, None)
+    config['backbone'].update(rpe_lookup='interpolate')
+    plain = MODELS.build(config)
     weights = adpe.state_dict()
     plain.load_state_dict({n: v for n, v in weights.items() if not n.startswith('adversary.')})
     ours, baseline = (model.loss(images, noise=noise)['loss'] for model in (adpe, plain))

@@ -24,6 +24,7 @@ def vitdet(**kwargs):
         arch=TINY,
         img_size=(24, 40),
         patch_size=4,
+        rpe_lookup='bucket',
         out_type='featmap',
         final_norm=False,
         with_cls_token=False,

@@ -109,6 +109,8 @@ def test_names_lead_back():
         weights, report = convert(official(variant))
         assert not report.unexpected
         for name in weights:
+            if name.endswith('_extra_state'):
+                continue  # the look-up, which the others do not write down
             assert our_name(foreign_name(name)) == name
     assert foreign_name('backbone.layers.11.ffn.layers.0.0.bias') == 'blocks.11.mlp.fc1.bias'
     assert our_name('head.weight') is None and foreign_name('head.weight') is None

@@ -10,19 +10,18 @@ names are the same; decoder, adversary and mask token are left behind.
 import argparse
 import sys
 
-import torch
-
-from adpe_mm.checkpoints import load_backbone
+from adpe_mm.checkpoints import load_backbone, write_checkpoint
 from adpe_mm.launch import one_sentence_errors
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     parser.add_argument('src', help='checkpoint of adpe_mm')
-    parser.add_argument('dst', help='file to write')
+    parser.add_argument('dst', help='file to write, .pth or .safetensors')
     args = parser.parse_args()
-    weights, left = load_backbone(args.src)
-    torch.save(dict(state_dict=weights), args.dst)
+    checkpoint, left = load_backbone(args.src)
+    weights = checkpoint['state_dict']
+    write_checkpoint(checkpoint, args.dst)
     print(f'wrote {len(weights)} arrays to {args.dst}; left behind: {len(left)} {left[:4]}')
 
 

@@ -11,19 +11,18 @@ the model with img_size=112, or let timm resize the positions (checkpoint_path=.
 import argparse
 import sys
 
-import torch
-
-from adpe_mm.checkpoints import load_backbone, to_timm
+from adpe_mm.checkpoints import load_backbone, to_timm, write_checkpoint
 from adpe_mm.launch import one_sentence_errors
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     parser.add_argument('src', help='checkpoint of adpe_mm')
-    parser.add_argument('dst', help='file to write: a state dict of timm')
+    parser.add_argument('dst', help='file to write, .pth or .safetensors')
     args = parser.parse_args()
-    weights, left = load_backbone(args.src)
-    torch.save(to_timm(weights), args.dst)
+    checkpoint, left = load_backbone(args.src)
+    weights = to_timm(checkpoint['state_dict'])
+    write_checkpoint(weights, args.dst)
     print(f'wrote {len(weights)} arrays to {args.dst}; left behind: {len(left)} {left[:4]}')
 
 

@@ -14,15 +14,23 @@ import sys
 
 import torch
 
-from adpe_mm.checkpoints import check_fits, convert, infer_backbone, load_weights
+from adpe_mm.checkpoints import (
+    add_description,
+    check_fits,
+    convert,
+    infer_backbone,
+    load_weights,
+    write_checkpoint,
+)
 from adpe_mm.launch import one_sentence_errors
 from adpe_mm.registry import MODELS
+from adpe_mm.version import __version__
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     parser.add_argument('src', help="MAE checkpoint, {'model': state_dict}")
-    parser.add_argument('dst', help='file to write')
+    parser.add_argument('dst', help='file to write, .pth or .safetensors')
     args = parser.parse_args()
     official = load_weights(args.src)
     encoder = {
@@ -35,10 +43,13 @@ def main() -> None:
     for name in official.keys() - encoder.keys():
         print(f'{name}: of the decoder, left behind')
     report.check()
+    backbone = dict(infer_backbone(weights), type='adpe_mm.AdPEViT')
+    backbone['arch'].update(num_heads=1)  # no array depends on it
     with torch.device('meta'):
-        model = MODELS.build(dict(infer_backbone(weights), type='adpe_mm.AdPEViT'))
+        model = MODELS.build(backbone)
     check_fits(model, {name.removeprefix('backbone.'): value for name, value in weights.items()})
-    torch.save(dict(state_dict=weights, meta=dict(source='facebookresearch/mae')), args.dst)
+    checkpoint = dict(state_dict=weights, meta=dict(source='facebookresearch/mae'))
+    write_checkpoint(add_description(checkpoint, __version__), args.dst)
     print(f'wrote {args.dst}')
 
 

@@ -14,15 +14,23 @@ import sys
 
 import torch
 
-from adpe_mm.checkpoints import check_fits, convert, infer_config, load_weights
+from adpe_mm.checkpoints import (
+    add_description,
+    check_fits,
+    convert,
+    infer_config,
+    load_weights,
+    write_checkpoint,
+)
 from adpe_mm.launch import one_sentence_errors
 from adpe_mm.registry import MODELS
+from adpe_mm.version import __version__
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     parser.add_argument('src', help="official checkpoint, {'model': state_dict}")
-    parser.add_argument('dst', help='file to write')
+    parser.add_argument('dst', help='file to write, .pth or .safetensors')
     parser.add_argument(
         '--allow',
         nargs='*',
@@ -37,7 +45,8 @@ def main() -> None:
     with torch.device('meta'):
         model = MODELS.build(infer_config(weights))
     check_fits(model, weights, [*args.allow, r'data_preprocessor\..*'])
-    torch.save(dict(state_dict=weights, meta=dict(source='official AdPE')), args.dst)
+    checkpoint = dict(state_dict=weights, meta=dict(source='official AdPE'))
+    write_checkpoint(add_description(checkpoint, __version__), args.dst)
     print(f'wrote {args.dst}')
 
 

@@ -5,15 +5,17 @@ import signal
 import sys
 
 from mmengine.dist import is_main_process
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.runner import FlexibleRunner, Runner
 
 from adpe_mm.checkpoints import (
     AtomicLocalBackend,
+    add_description,
     check_fits,
     check_resumable,
     describe_origin,
     find_weights,
+    has_backbone,
     is_pretraining,
     read_checkpoint,
     unwrap,
@@ -21,6 +23,7 @@ from adpe_mm.checkpoints import (
 from adpe_mm.launch import end_workers
 from adpe_mm.models import AdPEViT
 from adpe_mm.registry import HOOKS
+from adpe_mm.version import __version__
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
@@ -30,7 +33,9 @@ class SafeCheckpointHook(CheckpointHook):
     """mmengine's `CheckpointHook`, but a run can be stopped at any moment and be resumed.
 
     Files appear whole or not at all, and an old checkpoint is removed only after a newer one is
-    safe. On SIGTERM (of Slurm and torchrun), SIGUSR1 (of ``srun --signal=USR1@120``) and the first
+    safe. Each says what it is: see `describe`.
+
+    On SIGTERM (of Slurm and torchrun), SIGUSR1 (of ``srun --signal=USR1@120``) and the first
     Ctrl-C, process 0 saves ``stopped_iter_N.pth`` at the end of the running iteration, or of the
     optimiser step that it belongs to, and exits with status 143. The other processes go on
     meanwhile, because process 0 needs them to finish that iteration; they end with it. The next
@@ -130,6 +135,10 @@ class SafeCheckpointHook(CheckpointHook):
                     self.file_backend.remove(old)
         return path
 
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if has_backbone(checkpoint['state_dict']):
+            add_description(checkpoint, __version__)
+
 
 @HOOKS.register_module()
 class CheckpointFitHook(Hook):
@@ -138,6 +147,7 @@ class CheckpointFitHook(Hook):
     A checkpoint of pretraining that is loaded for another task (``load_from``) gives its backbone,
     and leaves decoder and adversary behind. What a task began from is kept in its checkpoints, in
     the message hub under 'pretraining': ``method``, ``variant``, ``checkpoint`` and ``sha256``.
+    An average of the weights (`EMAHook`) takes the look-up of relative positions that was loaded.
 
     Raises:
         ValueError: When a checkpoint is loaded or resumed that is of another architecture.
@@ -154,18 +164,23 @@ class CheckpointFitHook(Hook):
             check_fits(model, weights)
             return
         model.backbone.load_pretrained(weights)
-        self.origin = describe_origin(getattr(runner, '_load_from', None), weights)
+        self.origin = describe_origin(getattr(runner, '_load_from', None), checkpoint)
         runner.logger.info(f'began from {self.origin}; decoder and adversary are left behind')
         # What the runner loads after this: the whole network, backbone included.
         checkpoint['state_dict'] = model.state_dict()
 
     def before_train(self, runner: Runner) -> None:
         hub, model = runner.message_hub, unwrap(runner.model)
+        for hook in runner.hooks:
+            if isinstance(hook, EMAHook):
+                # It was made before the weights were loaded, and averages parameters only.
+                extra = {n: v for n, v in model.state_dict().items() if n.endswith('._extra_state')}
+                hook.ema_model.module.load_state_dict(extra, strict=False)
         resumed = 'pretraining' in hub.runtime_info
         if resumed or is_pretraining(model.state_dict()):
             return
         init_cfg = getattr(getattr(model, 'backbone', None), 'init_cfg', None)
         if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
             path = init_cfg['checkpoint']
-            self.origin = describe_origin(path, find_weights(read_checkpoint(path, 'meta')))
+            self.origin = describe_origin(path, read_checkpoint(path, 'meta'))
         hub.update_info('pretraining', self.origin)

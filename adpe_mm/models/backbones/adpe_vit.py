@@ -4,7 +4,6 @@ Letters in shapes: B batch, H, W height and width in pixels, R, C rows and colum
 grid, N = R * C patches, L = N + 1 tokens with cls, E embedding width.
 """
 
-import logging
 from collections.abc import Sequence
 
 import torch
@@ -16,11 +15,11 @@ from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from adpe_mm.checkpoints import check_fits, infer_lookup, load_weights
+from adpe_mm.checkpoints import check_fits, load_weights
 from adpe_mm.registry import MODELS
 
 from ..layers.attention import Attention
-from ..layers.irpe import Perturbation
+from ..layers.irpe import OF_SCRATCH, Perturbation
 from ..layers.position import resize_pos_embed, sincos_position_grid
 from ..layers.windows import from_windows, to_windows
 
@@ -39,8 +38,11 @@ OUT_TYPES = ('cls_token', 'avg_featmap', 'featmap', 'raw')
 def architecture(arch: str | dict) -> dict:
     """Sizes of a named architecture, or a custom one after a check.
 
+    Of the weights of another library nothing tells the heads: ``num_heads=None`` stands for those
+    of the named architecture of the same sizes.
+
     Raises:
-        ValueError: For an unknown name or a dict that lacks a size.
+        ValueError: For an unknown name, a dict that lacks a size, or heads that nothing tells.
     """
     if isinstance(arch, str):
         name = ALIASES.get(arch.lower(), arch.lower())
@@ -53,6 +55,11 @@ def architecture(arch: str | dict) -> dict:
     missing = set(ARCHITECTURES['b']) - set(arch)
     if missing:
         raise ValueError(f'a custom arch must also give {sorted(missing)}')
+    if arch['num_heads'] is None:
+        for named in ARCHITECTURES.values():
+            if dict(named, num_heads=None) == arch:
+                return dict(named)
+        raise ValueError(f'nothing tells the number of heads of {arch}: state arch.num_heads')
     return dict(arch)
 
 
@@ -64,7 +71,8 @@ class Block(BaseModule):
         num_heads: Heads of the attention.
         feedforward_channels: Hidden width of the feed-forward network.
         drop_path_rate: Probability to skip a branch for one sample (stochastic depth).
-        rpe_lookup: None for no relative position, else iRPE's look-up.
+        position: 'ape', or 'rpe' for iRPE.
+        rpe_lookup: iRPE's look-up, see `ImageRelativePosition`.
         rpe_scaled_query: See `Attention`.
         decomposed_rpe_size: See `Attention`.
         window_size: Side in patches of the windows that attention stays in; 0 for none.
@@ -76,6 +84,7 @@ class Block(BaseModule):
         num_heads: int,
         feedforward_channels: int,
         drop_path_rate: float = 0.0,
+        position: str = 'ape',
         rpe_lookup: str | None = None,
         rpe_scaled_query: bool = True,
         decomposed_rpe_size: tuple[int, int] | None = None,
@@ -86,7 +95,7 @@ class Block(BaseModule):
         self.window_size = window_size
         self.ln1 = nn.LayerNorm(embed_dims, eps=1e-6)
         self.attn = Attention(
-            embed_dims, num_heads, rpe_lookup, rpe_scaled_query, decomposed_rpe_size
+            embed_dims, num_heads, position, rpe_lookup, rpe_scaled_query, decomposed_rpe_size
         )
         self.ln2 = nn.LayerNorm(embed_dims, eps=1e-6)
         self.ffn = FFN(
@@ -158,7 +167,7 @@ class AdPEViT(BaseModule):
 
     Args:
         arch: 'ti', 's', 'b', 'l', 'h', or a dict with ``embed_dims``, ``num_layers``,
-            ``num_heads`` and ``feedforward_channels``.
+            ``num_heads`` and ``feedforward_channels``; see `architecture`.
         img_size: Most common input size in pixels, (H, W) or one number. It sets the grid of the
             absolute positions; other sizes work too.
         pretrain_img_size: Input size that the absolute positions are kept for, where they shall
@@ -166,7 +175,9 @@ class AdPEViT(BaseModule):
         patch_size: Side of a patch in pixels; 16, and 14 for 'h', by default.
         in_channels: Channels of the image.
         position: 'ape' (absolute only) or 'rpe' (absolute and iRPE in every block).
-        rpe_lookup: iRPE's look-up, 'bucket' or 'interpolate'. Keep the one of pretraining.
+        rpe_lookup: iRPE's look-up, 'bucket' or 'interpolate'; a checkpoint of another one is
+            refused. None, as pretrained, takes that of the checkpoint that is loaded, and
+            'interpolate' from scratch, which the log says.
         rpe_scaled_query: Scale the query of iRPE's term, as in pretraining. False is the official
             fine-tuning code's form, for parity.
         out_type: 'cls_token' (B, E); 'avg_featmap', the normalised mean of the patches (B, E);
@@ -199,7 +210,7 @@ class AdPEViT(BaseModule):
         patch_size: int | None = None,
         in_channels: int = 3,
         position: str = 'ape',
-        rpe_lookup: str = 'bucket',
+        rpe_lookup: str | None = None,
         rpe_scaled_query: bool = True,
         out_type: str = 'cls_token',
         out_indices: int | Sequence[int] = -1,
@@ -274,7 +285,8 @@ class AdPEViT(BaseModule):
                     self.num_heads,
                     sizes['feedforward_channels'],
                     drop_path_rate=rate,
-                    rpe_lookup=rpe_lookup if position == 'rpe' else None,
+                    position=position,
+                    rpe_lookup=rpe_lookup,
                     rpe_scaled_query=rpe_scaled_query,
                     decomposed_rpe_size=attended if decomposed_rpe else None,
                     window_size=window_size if windowed else 0,
@@ -334,6 +346,12 @@ class AdPEViT(BaseModule):
             weights = load_weights(self.init_cfg['checkpoint'])
             self.load_pretrained(weights, self.init_cfg.get('prefix'))
             self._is_init = True
+        elif self.position == 'rpe' and self.rpe_lookup is None:
+            print_log(
+                f"rpe_lookup is not stated: '{OF_SCRATCH}' from scratch, or that of the "
+                'checkpoint, if one is loaded',
+                logger='current',
+            )
 
     def load_pretrained(self, weights: dict[str, Tensor], prefix: str | None = None) -> None:
         """Load what was pretrained, and make sure that it is this network.
@@ -361,13 +379,6 @@ class AdPEViT(BaseModule):
         if not self.num_extra_tokens:
             allowed.append('cls_token')
         check_fits(self, own, allowed)
-        if self.rpe_lookup == 'bucket' and infer_lookup(weights) == 'interpolate':
-            print_log(
-                'the checkpoint was pretrained with a coordinate adversary on relative positions: '
-                "set backbone.rpe_lookup='interpolate', the look-up that it knows",
-                logger='current',
-                level=logging.WARNING,
-            )
         expected = self.state_dict()
         own = {name: value for name, value in own.items() if name in expected}
         self.load_state_dict(own, strict=False)

@@ -21,7 +21,8 @@ class Attention(nn.Module):
     Args:
         embed_dims: Width of the tokens.
         num_heads: Number of heads; it divides `embed_dims`.
-        rpe_lookup: None for no iRPE, else its look-up.
+        position: 'ape', or 'rpe' for iRPE.
+        rpe_lookup: iRPE's look-up, see `ImageRelativePosition`.
         rpe_scaled_query: Whether iRPE's term takes the scaled query, as in pretraining and in the
             paper. False is what the official fine-tuning code does, kept for parity only.
         decomposed_rpe_size: None, or the (R, C) grid of ViTDet's decomposed relative positions.
@@ -34,6 +35,7 @@ class Attention(nn.Module):
         self,
         embed_dims: int,
         num_heads: int,
+        position: str = 'ape',
         rpe_lookup: str | None = None,
         rpe_scaled_query: bool = True,
         decomposed_rpe_size: tuple[int, int] | None = None,
@@ -47,7 +49,9 @@ class Attention(nn.Module):
         self.head_dim = embed_dims // num_heads
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
         self.proj = nn.Linear(embed_dims, embed_dims)
-        self.rpe = ImageRelativePosition(self.head_dim, rpe_lookup) if rpe_lookup else None
+        self.rpe = None
+        if position == 'rpe':
+            self.rpe = ImageRelativePosition(self.head_dim, rpe_lookup)
         self.rpe_scaled_query = rpe_scaled_query
         self.decomposed_rpe = (
             DecomposedRelativePosition(self.head_dim, decomposed_rpe_size)

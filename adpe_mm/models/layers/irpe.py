@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adpe_mm.checkpoints import LOOKUPS, decode_lookup, encode_lookup
+
 # Wu et al.: ratio 1.9 gives alpha = 1 * ratio, beta = 2 * ratio, gamma = 8 * ratio (in patches).
 ALPHA, BETA, GAMMA = 1.9, 3.8, 15.2
 REACH = int(BETA)  # the farthest bucket on either side
@@ -104,28 +106,57 @@ def interpolated_term(query: Tensor, table: Tensor, offsets: Tensor) -> Tensor:
     return term
 
 
-LOOKUPS = {'bucket': bucket_term, 'interpolate': interpolated_term}
+TERMS = dict(zip(LOOKUPS, (bucket_term, interpolated_term), strict=True))
+OF_SCRATCH = 'interpolate'  # The look-up of a network that states none and loads nothing.
 
 
 class ImageRelativePosition(nn.Module):
     """iRPE on keys: the position term of the attention logits.
 
+    The look-up is kept in the state dict, as its extra state, and what is loaded must agree.
+
     Args:
         head_dim: Width D of a head.
         lookup: 'bucket' rounds an offset to its bucket (Wu et al.); 'interpolate' interpolates
             linearly between buckets, which a network pretrained with a coordinate adversary
-            keeps when it is fine-tuned (AdPE paper, section 3.3).
+            keeps when it is fine-tuned (AdPE paper, section 3.3). None takes that of the weights
+            that are loaded, and interpolates where none are.
+
+    Attributes:
+        stated: The argument `lookup`.
+        lookup: The one in use.
 
     Raises:
-        ValueError: If `lookup` is unknown.
+        ValueError: If `lookup` is unknown, or, in loading, another than the weights were trained
+            with.
     """
 
-    def __init__(self, head_dim: int, lookup: str = 'bucket') -> None:
+    def __init__(self, head_dim: int, lookup: str | None = 'bucket') -> None:
         super().__init__()
-        if lookup not in LOOKUPS:
-            raise ValueError(f"rpe_lookup must be one of {tuple(LOOKUPS)}, got '{lookup}'")
-        self.lookup = lookup
+        if lookup not in (None, *LOOKUPS):
+            raise ValueError(f"rpe_lookup must be one of {LOOKUPS} or None, got '{lookup}'")
+        self.stated = lookup
+        self.lookup = lookup or OF_SCRATCH
         self.table = nn.Parameter(torch.zeros(head_dim, NUM_BUCKETS))
+        self.register_load_state_dict_pre_hook(_tell_lookup)
+
+    def get_extra_state(self) -> Tensor:
+        """The look-up in use, see `encode_lookup`."""
+        return encode_lookup(self.lookup)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take the look-up of the weights that are loaded.
+
+        Raises:
+            ValueError: If another one is stated.
+        """
+        trained = decode_lookup(state)
+        if self.stated not in (None, trained):
+            raise ValueError(
+                f"the weights were trained with rpe_lookup='{trained}', and the config states "
+                f"backbone.rpe_lookup='{self.stated}': state None there, for that of the weights"
+            )
+        self.lookup = trained
 
     def extra_repr(self) -> str:
         return f"lookup='{self.lookup}', buckets={NUM_BUCKETS}"
@@ -147,7 +178,7 @@ class ImageRelativePosition(nn.Module):
         Returns:
             (B, H, L, L).
         """
-        look_up, offsets = LOOKUPS[self.lookup], pair_offsets(grid_size, query.device)
+        look_up, offsets = TERMS[self.lookup], pair_offsets(grid_size, query.device)
         term = look_up(query, self.table, offsets)
         if perturbation is None:
             return term
@@ -156,3 +187,17 @@ class ImageRelativePosition(nn.Module):
         moved = offsets if shift is None else offsets + shift
         masked = F.pad(masked, (query.shape[2] - len(offsets), 0))[:, None, :, None]
         return torch.where(masked, look_up(query, table, moved), term)
+
+
+def _tell_lookup(module: ImageRelativePosition, state_dict: dict, prefix: str, *args) -> None:
+    """Weights that do not say their look-up are of the one that is stated."""
+    key = f'{prefix}_extra_state'
+    if key in state_dict or f'{prefix}table' not in state_dict:
+        return
+    if module.stated is None:
+        raise ValueError(
+            'the weights do not say which look-up of relative positions they were trained with: '
+            "state it as backbone.rpe_lookup, 'interpolate' after a coordinate adversary and "
+            "'bucket' otherwise, unless their config said another"
+        )
+    state_dict[key] = encode_lookup(module.stated)

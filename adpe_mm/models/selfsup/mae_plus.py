@@ -63,14 +63,23 @@ class AdPEPretrainViT(AdPEViT):
     Args:
         mask_ratio: Fraction of the patches that is masked, in (0, 1).
         img_size: Most common size of a crop in pixels, (H, W) or one number.
+        rpe_lookup: iRPE's look-up; a coordinate adversary needs 'interpolate'.
         **kwargs: See `AdPEViT`.
 
     Raises:
         ValueError: For a mask ratio outside (0, 1), or one that masks no patch or all.
     """
 
-    def __init__(self, mask_ratio: float = 0.75, img_size=112, **kwargs) -> None:
-        super().__init__(img_size=img_size, out_type='raw', out_indices=-1, **kwargs)
+    def __init__(
+        self,
+        mask_ratio: float = 0.75,
+        img_size: int | tuple[int, int] = 112,
+        rpe_lookup: str | None = 'bucket',
+        **kwargs,
+    ) -> None:
+        super().__init__(
+            img_size=img_size, rpe_lookup=rpe_lookup, out_type='raw', out_indices=-1, **kwargs
+        )
         if not 0 < mask_ratio < 1:
             raise ValueError(f'mask_ratio must lie between 0 and 1, got {mask_ratio}')
         self.mask_ratio = mask_ratio
@@ -191,7 +200,7 @@ class AdPEDecoder(BaseModule):
         num_heads: int = 16,
         feedforward_ratio: float = 4.0,
         position: str = 'ape',
-        rpe_lookup: str = 'bucket',
+        rpe_lookup: str | None = 'bucket',
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -204,7 +213,8 @@ class AdPEDecoder(BaseModule):
                 embed_dims,
                 num_heads,
                 int(embed_dims * feedforward_ratio),
-                rpe_lookup=rpe_lookup if position == 'rpe' else None,
+                position=position,
+                rpe_lookup=rpe_lookup,
             )
             for _ in range(num_layers)
         )

@@ -14,7 +14,6 @@ model = dict(
         arch='b',
         img_size=224,
         position='rpe',
-        rpe_lookup='interpolate',  # as pretrained with a coordinate adversary
         out_type='avg_featmap',
         final_norm=False,
         drop_path_rate=0.1,

@@ -16,7 +16,6 @@ model = dict(
         img_size=1024,
         pretrain_img_size=224,
         position='rpe',
-        rpe_lookup='interpolate',  # as pretrained with a coordinate adversary
         out_type='featmap',
         final_norm=False,
         with_cls_token=False,

@@ -16,7 +16,6 @@ model = dict(
         arch='b',
         img_size=512,
         position='rpe',
-        rpe_lookup='interpolate',  # as pretrained with a coordinate adversary
         out_type='featmap',
         out_indices=(3, 5, 7, 11),
         final_norm=False,
