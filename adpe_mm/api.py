@@ -118,7 +118,7 @@ def _read(path: str, stated: dict) -> tuple[dict, dict[str, Tensor], dict]:
         path: File or http address.
         stated: Options that need not be found.
     """
-    if not Path(path).suffix and not Path(path).exists():
+    if not Path(path).suffix and '/' not in path and not Path(path).exists():
         raise FileNotFoundError(
             f"there is no model and no checkpoint '{path}': see adpe_mm.list_models()"
         )

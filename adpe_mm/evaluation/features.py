@@ -105,12 +105,18 @@ def _check_batch(images: np.ndarray | Tensor) -> None:
     raise ValueError(f'{wanted}, got {tuple(images.shape)} {images.dtype}')
 
 
-def _loader(images, size: tuple[int, int], batch_size: int, num_workers: int | None, pin: bool):
-    """Batches of `_collate` of images given in any way but as floats."""
+def _loader(
+    images: str | Path | Sequence[str | Path] | np.ndarray | Tensor,
+    size: tuple[int, int],
+    batch_size: int,
+    num_workers: int | None,
+    pin_memory: bool,
+) -> DataLoader:
+    """Batches of `_collate`, of images given in any way but as floats."""
     if torch.is_tensor(images):
         images = images.permute(0, 2, 3, 1).cpu().numpy()
     elif not isinstance(images, np.ndarray):
-        images = find_images([images] if isinstance(images, (str, Path)) else images)
+        images = find_images([images] if isinstance(images, str | Path) else images)
         if not images:
             raise ValueError('the list of images is empty')
     dataset = ImagesInOrder(images, size)
@@ -123,7 +129,7 @@ def _loader(images, size: tuple[int, int], batch_size: int, num_workers: int | N
         num_workers=num_workers,
         collate_fn=_collate,
         worker_init_fn=start_worker,
-        pin_memory=pin,
+        pin_memory=pin_memory,
     )
 
 
@@ -277,7 +283,8 @@ def extract_features(
             for the last. The last one is normalised if the network ends with a norm.
         batch_size: Images per step.
         num_workers: Processes that load files; None for one per core.
-        size: (h, w) or one side of the crop in pixels; None for the network's own input size.
+        size: (h, w) or one side of the crop in pixels; None for the network's own input size, which
+            after pretraining is that of a crop (AdPE: 112). Positions are interpolated.
         device: Moves the network there first; None leaves it where it is.
         progress: Whether a bar is drawn on stderr.
 
