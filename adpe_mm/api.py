@@ -101,7 +101,10 @@ def get_model(
             )
         options, weights, statistics = _read(name, overrides)
     if isinstance(overrides.get('arch'), dict):
-        overrides['arch'] = architecture(options.get('arch', 'b')) | overrides['arch']
+        arch = options.get('arch', 'b')
+        overrides['arch'] = (architecture(arch) if isinstance(arch, str) else arch) | overrides[
+            'arch'
+        ]
     model = AdPEViT(**{**options, **overrides})
     if pretrained:
         model.load_pretrained(weights)

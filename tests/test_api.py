@@ -57,7 +57,8 @@ def test_of_pretraining(position, mode, tmp_path):
     path = save(tmp_path / 'epoch_1.pth', model, tiny_config(position, mode))
     found = adpe_mm.get_model(path, out_type='raw')
     assert type(found) is AdPEViT and not found.training
-    assert (found.position, found.rpe_lookup) == (position, model.backbone.rpe_lookup)
+    assert found.position == position
+    assert position == 'ape' or found.rpe_lookup == model.backbone.rpe_lookup
     torch.testing.assert_close(found(IMAGES)[0], model.extract_feat(IMAGES)[0], rtol=0, atol=0)
 
 
@@ -66,7 +67,7 @@ def test_without_a_config(position, mode, tmp_path):
     model = randomised(tiny_model(position, mode, img_size=16))
     path = save(tmp_path / 'converted.pth', model)
     if position == 'ape':
-        with pytest.raises(ValueError, match=r'do not tell all: state arch=dict\(num_heads=...\)'):
+        with pytest.raises(ValueError, match='state arch.*num_heads'):
             adpe_mm.get_model(path)
     found = adpe_mm.get_model(path, out_type='raw', arch=dict(num_heads=3))
     images = IMAGES[..., :16]
@@ -111,7 +112,7 @@ def test_of_a_detector(tmp_path):
     images = torch.randn(1, 3, 32, 32)
     found = adpe_mm.get_model(save(tmp_path / 'iter_1.pth', model, config))
     torch.testing.assert_close(found(images)[0], model.backbone(images)[0], rtol=0, atol=0)
-    with pytest.raises(ValueError, match='num_heads=...*window_size=...'):
+    with pytest.raises(ValueError, match='state .*window_size=...'):
         adpe_mm.get_model(save(tmp_path / 'converted.pth', model))
 
 
