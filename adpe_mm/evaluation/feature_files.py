@@ -83,7 +83,7 @@ def _write_parquet(path: Path, batches: Batches) -> tuple[int, int]:
     try:
         for features, paths in _grouped(batches):
             count, width = count + len(paths), features.shape[1]
-            rows = pyarrow.FixedSizeListArray.from_arrays(features.ravel(), width)
+            rows = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(features.ravel()), width)
             table = pyarrow.table(dict(path=paths, features=rows))
             writer = writer or parquet.ParquetWriter(path, table.schema)
             writer.write_table(table)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tracemalloc
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -81,6 +82,18 @@ def test_many_rows(tmp_path, monkeypatch):
     written = np.load(tmp_path / 'x.npz')
     np.testing.assert_array_equal(written['features'], np.concatenate(features))
     assert written['paths'].tolist() == sum(paths, [])
+
+
+def test_memory_is_bounded(tmp_path):
+    def many():
+        for i in range(64):
+            yield np.full((256, 768), i, np.float32), [f'{i}/{j}.png' for j in range(256)]
+
+    tracemalloc.start()
+    write_features(tmp_path / 'x.npz', many())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (tmp_path / 'x.npz').stat().st_size > 48 * 2**20 and peak < 8 * 2**20
 
 
 def test_parquet(tmp_path, monkeypatch):
