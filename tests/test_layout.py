@@ -22,6 +22,10 @@ MAY_IMPORT = {
     'evaluation': {
         'version', 'registry', 'launch', 'checkpoints', 'models', 'datasets', 'engine',
     },
+    'api': {
+        'version', 'registry', 'launch', 'checkpoints', 'models', 'datasets', 'engine',
+        'evaluation',
+    },
 }  # fmt: skip
 PACKAGE = sorted((ROOT / 'adpe_mm').rglob('*.py'))
 SCRIPTS = sorted((ROOT / 'tools').rglob('*.py'))

@@ -245,7 +245,7 @@ class AdPEViT(BaseModule):
         self.position = position
         self.rpe_lookup = rpe_lookup
         self.out_type = out_type
-        self.out_indices = self._block_indices('out_indices', out_indices)
+        self.out_indices = self.block_indices('out_indices', out_indices)
         self.num_extra_tokens = int(with_cls_token)
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
@@ -273,7 +273,7 @@ class AdPEViT(BaseModule):
         self.register_load_state_dict_pre_hook(_fit_loaded_positions)
         if global_blocks is None:
             global_blocks = [(i + 1) * self.num_layers // 4 - 1 for i in range(4)]
-        global_blocks = self._block_indices('global_blocks', global_blocks)
+        global_blocks = self.block_indices('global_blocks', global_blocks)
         drop_path_rates = torch.linspace(0, drop_path_rate, self.num_layers, device='cpu').tolist()
         self.layers = ModuleList()
         for i, rate in enumerate(drop_path_rates):
@@ -299,7 +299,12 @@ class AdPEViT(BaseModule):
             self.ln2 = nn.LayerNorm(self.embed_dims, eps=1e-6)
         self._freeze()
 
-    def _block_indices(self, name: str, blocks: int | Sequence[int]) -> list[int]:
+    def block_indices(self, name: str, blocks: int | Sequence[int]) -> list[int]:
+        """Blocks counted from the front, given by an option of that name.
+
+        Raises:
+            ValueError: If there are no such blocks.
+        """
         indices = [blocks] if isinstance(blocks, int) else list(blocks)
         if not all(-self.num_layers <= i < self.num_layers for i in indices):
             raise ValueError(
@@ -336,12 +341,7 @@ class AdPEViT(BaseModule):
         pretrained = isinstance(self.init_cfg, dict) and self.init_cfg.get('type') == 'Pretrained'
         if not pretrained:
             super().init_weights()
-        self.apply(init_transformer_weights)
-        # A patch embedding is a linear layer on pixels: the fan is of the flattened weight.
-        nn.init.xavier_uniform_(self.patch_embed.projection.weight.data.flatten(1))
-        nn.init.zeros_(self.patch_embed.projection.bias)
-        if self.num_extra_tokens:
-            nn.init.normal_(self.cls_token, std=0.02)
+        self.reset_parameters()
         if pretrained:
             weights = load_weights(self.init_cfg['checkpoint'])
             self.load_pretrained(weights, self.init_cfg.get('prefix'))
@@ -352,6 +352,15 @@ class AdPEViT(BaseModule):
                 'checkpoint, if one is loaded',
                 logger='current',
             )
+
+    def reset_parameters(self) -> None:
+        """MAE's initialisation, and nothing else: mmengine's own logs each parameter."""
+        self.apply(init_transformer_weights)
+        # A patch embedding is a linear layer on pixels: the fan is of the flattened weight.
+        nn.init.xavier_uniform_(self.patch_embed.projection.weight.data.flatten(1))
+        nn.init.zeros_(self.patch_embed.projection.bias)
+        if self.num_extra_tokens:
+            nn.init.normal_(self.cls_token, std=0.02)
 
     def load_pretrained(self, weights: dict[str, Tensor], prefix: str | None = None) -> None:
         """Load what was pretrained, and make sure that it is this network.
