@@ -4,14 +4,20 @@ model = adpe_mm.get_model('work_dirs/x/epoch_1600.pth')
 features, paths = adpe_mm.extract_features(model, 'my_images')
 """
 
-import ast
 import inspect
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from .checkpoints import find_weights, infer_backbone, load_weights, read_checkpoint
+from .checkpoints import (
+    find_weights,
+    has_backbone,
+    infer_backbone,
+    load_weights,
+    read_checkpoint,
+    read_config,
+)
 from .evaluation.features import extract_features, iterate_features
 from .models import AdPEViT, MultiCropPreprocessor
 from .models.backbones.adpe_vit import ARCHITECTURES, architecture
@@ -126,73 +132,33 @@ def _read(path: str, stated: dict) -> tuple[dict, dict[str, Tensor], dict]:
             f"there is no model and no checkpoint '{path}': see adpe_mm.list_models()"
         )
     checkpoint = read_checkpoint(path)
-    weights = find_weights(checkpoint, path)
+    weights, config = find_weights(checkpoint, path), read_config(checkpoint)
     if 'patch_embed.projection.weight' in weights:  # of a backbone alone
         weights = {f'backbone.{name}': value for name, value in weights.items()}
-    if 'backbone.patch_embed.projection.weight' not in weights:
+    if not has_backbone(weights):
         raise ValueError(
             f"'{path}' holds no Vision Transformer of this package: convert it first with one of "
             'tools/model_converters'
         )
-    meta = checkpoint.get('meta')
-    config = _stored_model(meta.get('cfg') if isinstance(meta, dict) else None)
-    backbone, preprocessor = config.get('backbone', {}), config.get('data_preprocessor') or {}
+    backbone, preprocessor = config.get('backbone') or {}, config.get('data_preprocessor') or {}
     statistics = {name: preprocessor[name] for name in ('mean', 'std') if preprocessor.get(name)}
-    options = {name: value for name, value in backbone.items() if name in _OPTIONS}
-    return options or _inferred(path, weights, stated), weights, statistics
-
-
-def _stored_model(text: str | None) -> dict:
-    """The ``model`` of a config's text, whose code is not run; empty if it is not written out."""
-    try:
-        for node in ast.parse(text or '').body:
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == 'model':
-                return ast.literal_eval(_DictCalls().visit(node.value))
-    except (SyntaxError, ValueError):
-        pass
-    return {}
-
-
-class _DictCalls(ast.NodeTransformer):
-    """``dict(a=1)`` -> ``{'a': 1}``."""
-
-    def visit_Call(self, node: ast.Call) -> ast.expr:
-        self.generic_visit(node)
-        if ast.unparse(node.func) != 'dict' or node.args:
-            return node
-        keys = [item.arg and ast.Constant(item.arg) for item in node.keywords]
-        return ast.Dict(keys, [item.value for item in node.keywords])
-
-
-def _inferred(path: str, weights: dict[str, Tensor], stated: dict) -> dict:
-    """Options of the `AdPEViT` that weights without a config fit."""
-    options = infer_backbone(weights)
-    options.update(
-        final_norm='backbone.ln1.weight' in weights,
-        with_cls_token='backbone.cls_token' in weights,
-        decomposed_rpe=any('.decomposed_rpe.' in name for name in weights),
-    )
+    options = dict(out_type='featmap')
     if 'backbone.ln2.weight' in weights:
         options['out_type'] = 'avg_featmap'
-    elif not options['with_cls_token']:
-        options['out_type'] = 'featmap'
+    elif 'backbone.cls_token' in weights:
+        options['out_type'] = 'cls_token'
+    options.update((name, value) for name, value in backbone.items() if name in _OPTIONS)
+    options.update(infer_backbone(weights, config))
     untold = []
-    if options['position'] == 'ape':  # no array depends on the number of heads
-        sizes, heads = options['arch'], dict(num_heads=None)
-        known = [arch for arch in ARCHITECTURES.values() if {**arch, **heads} == {**sizes, **heads}]
-        if known:
-            options['arch'] = known[0]
-        elif 'num_heads' not in stated.get('arch', {}):
-            untold.append('arch=dict(num_heads=...)')
-    elif not any(name.startswith('neck.') for name in weights) and 'rpe_lookup' not in stated:
+    if options['position'] == 'rpe' and not (options['rpe_lookup'] or stated.get('rpe_lookup')):
         untold.append("rpe_lookup='bucket' or 'interpolate'")
-    if not options['with_cls_token'] and 'window_size' not in stated:
+    if not backbone and not options['with_cls_token'] and 'window_size' not in stated:
         untold.append('window_size=...')
     if untold:
         raise ValueError(
             f"'{path}' has no config, and its arrays do not tell all: state {', '.join(untold)}"
         )
-    return options
+    return options, weights, statistics
 
 
 def register_models() -> None:

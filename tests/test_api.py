@@ -94,10 +94,13 @@ def test_of_a_task(tmp_path):
     assert set(found.state_dict()) == set(model.backbone.state_dict())
 
     path = save(tmp_path / 'converted.pth', model)
-    with pytest.raises(ValueError, match="state rpe_lookup='bucket' or 'interpolate'"):
-        adpe_mm.get_model(path)
-    found = adpe_mm.get_model(path, rpe_lookup='interpolate', img_size=(16, 24))
+    found = adpe_mm.get_model(path, img_size=(16, 24))  # the look-up is in the state dict
     torch.testing.assert_close(found(IMAGES)[0], model.backbone(IMAGES)[0], rtol=0, atol=0)
+
+    weights = {n: v for n, v in model.state_dict().items() if not n.endswith('_extra_state')}
+    torch.save(dict(state_dict=weights), path)  # of before it was
+    with pytest.raises(ValueError, match="state rpe_lookup='bucket' or 'interpolate'"):
+        adpe_mm.get_model(path, img_size=(16, 24))
 
 
 def test_of_a_detector(tmp_path):
