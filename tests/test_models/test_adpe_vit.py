@@ -114,3 +114,24 @@ def test_layer_depths():
 def test_mistakes(kwargs, message):
     with pytest.raises(ValueError, match=message):
         tiny_vit(**kwargs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('lookup', ['bucket', 'interpolate'])
+@pytest.mark.parametrize('size', [(16, 24), (72, 72)])  # multiplied out, and by axes or gathered
+def test_export(lookup, size):
+    """torch.export gives the same network, and leaves no imagined tensor behind in this one."""
+    arch = dict(embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48)
+    model = AdPEViT(
+        arch, img_size=size, patch_size=4, position='rpe', rpe_lookup=lookup, out_type='avg_featmap'
+    )
+    model.init_weights()
+    for layer in model.layers:
+        torch.nn.init.normal_(layer.attn.rpe.table)
+    model.eval()
+    images = torch.rand(2, 3, *size)
+    with torch.no_grad():
+        exported = torch.export.export(model, (images,)).module()
+        expected = model(images)[0]
+        torch.testing.assert_close(exported(images)[0], expected, rtol=1e-5, atol=1e-5)
+    assert type(expected) is torch.Tensor

@@ -13,7 +13,6 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.torch_version import TorchVersion
 
 from adpe_mm.models import AdPEViT, MultiCropPreprocessor
-from adpe_mm.models.layers import irpe_kernels
 from tests.helpers import VARIANTS, tiny_model
 
 pytestmark = pytest.mark.skipif(
@@ -23,10 +22,8 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture
-def to_gpu(monkeypatch):
+def to_gpu():
     """Moves a network there; from then on all new tensors are imagined, until the test ends."""
-    for name in ('_fixed_weights', '_fixed_dense_weights'):  # or other tests would find theirs
-        monkeypatch.setattr(irpe_kernels, name, getattr(irpe_kernels, name).__wrapped__)
     with ExitStack() as stack:
 
         def move(network: nn.Module) -> nn.Module:

@@ -278,7 +278,9 @@ def _constant(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @wraps(function)
     def call(*args) -> Tensor:
-        return kept(*args)
+        # Under torch.export tensors are imagined: they must not be kept, nor meet real ones.
+        imagined = type(torch.empty(0)) is not Tensor
+        return function(*args) if imagined else kept(*args)
 
     return torch.compiler.assume_constant_result(call)
 
