@@ -131,7 +131,7 @@ def test_export(lookup, size):
     model.eval()
     images = torch.rand(2, 3, *size)
     with torch.no_grad():
-        exported = torch.export.export(model, (images,)).module()
+        exported = torch.export.export(model, (images,), strict=False).module()
         expected = model(images)[0]
         torch.testing.assert_close(exported(images)[0], expected, rtol=1e-5, atol=1e-5)
     assert type(expected) is torch.Tensor
