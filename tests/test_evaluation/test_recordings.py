@@ -38,6 +38,8 @@ def official_names(model) -> dict[str, np.ndarray]:
     """Weights under official names, written down independently of the converter."""
     renamed = {}
     for name, value in model.state_dict().items():
+        if name.endswith('_extra_state'):  # iRPE's look-up, which the official code does not keep
+            continue
         if name.startswith('data_preprocessor'):
             continue
         for ours, official in [
