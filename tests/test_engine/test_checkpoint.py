@@ -270,7 +270,8 @@ def test_stopped_job_resumes_exactly(tmp_path, images, processes):
             sent = time.monotonic()
     code = job.wait(timeout=60)
     assert time.monotonic() - sent < 45
-    assert code == (143 if processes == 1 else 1), output  # torchrun has a code of its own
+    # torchrun has a code of its own: 1, or -6 where its threads abort it after all is done.
+    assert code == 143 if processes == 1 else code in (1, -6), output
     assert 'Traceback' not in output.split('stopped by SIGTERM')[1] or processes > 1, output
     newest = Path((tmp_path / 'stopped' / 'last_checkpoint').read_text())
     assert newest.name.startswith('stopped_iter_'), output
