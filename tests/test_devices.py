@@ -116,12 +116,12 @@ def test_more_processes_than_gpus(monkeypatch, gpus, processes, ends):
             devices.require(processes)
 
 
-PRETRAINING = 'configs/pretrain/adpe_vit-ti_mini.py'
+PRETRAINING = 'configs/pretrain/adpe_vit-mini_mini.py'
 COMMANDS = [
     ('check_env.py',),
     ('train.py', PRETRAINING),
-    ('test.py', 'configs/cls/adpe-vit-ti_mini.py', 'x.pth'),
-    ('visualizations/predict.py', 'configs/cls/adpe-vit-ti_mini.py', 'x.pth'),
+    ('test.py', 'configs/cls/adpe-vit-mini_mini.py', 'x.pth'),
+    ('visualizations/predict.py', 'configs/cls/adpe-vit-mini_mini.py', 'x.pth'),
     ('visualizations/reconstruct.py', PRETRAINING, 'x.pth', 'images'),
     ('analysis_tools/benchmark.py', 'step'),
     ('benchmarks/transfer.py', 'scratch'),

@@ -20,9 +20,9 @@ from tests.helpers import tiny_config
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = dict(
-    cls='configs/cls/adpe-vit-ti_mini.py',
-    seg='configs/seg/upernet_adpe-vit-ti_mini.py',
-    det='configs/det/mask-rcnn_adpe-vit-ti_mini.py',
+    cls='configs/cls/adpe-vit-mini_mini.py',
+    seg='configs/seg/upernet_adpe-vit-mini_mini.py',
+    det='configs/det/mask-rcnn_adpe-vit-mini_mini.py',
 )
 ARCH = dict(embed_dims=24, num_layers=4, num_heads=3, feedforward_channels=48)
 

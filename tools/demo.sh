@@ -16,9 +16,9 @@ start=$SECONDS
 
 if [ -z "$smoke" ]; then
     scenes=(--size 64 --train 2000 --val 200 --others 0 --variation 30)
-    config=configs/pretrain/adpe_vit-ti_mini.py
-    tasks=(--cls configs/cls/adpe-vit-ti_mini.py --seg configs/seg/upernet_adpe-vit-ti_mini.py
-        --det configs/det/mask-rcnn_adpe-vit-ti_mini.py)
+    config=configs/pretrain/adpe_vit-mini_mini.py
+    tasks=(--cls configs/cls/adpe-vit-mini_mini.py --seg configs/seg/upernet_adpe-vit-mini_mini.py
+        --det configs/det/mask-rcnn_adpe-vit-mini_mini.py)
     stop_after=$pretrain_dir/epoch_6.pth
     compared_with=(scratch)
 else

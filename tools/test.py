@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Test a classifier, segmentor or detector.
 
-    python tools/test.py configs/seg/upernet_adpe-vit-ti_mini.py work_dirs/x/iter_800.pth
+    python tools/test.py configs/seg/upernet_adpe-vit-mini_mini.py work_dirs/x/iter_800.pth
     tools/dist_test.sh CONFIG CHECKPOINT 8
 
 Prints the metrics, with a table by class for segmentation and detection, and writes them to

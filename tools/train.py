@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Train: pretraining and every transfer task.
 
-python tools/train.py configs/pretrain/adpe_vit-ti_mini.py
+python tools/train.py configs/pretrain/adpe_vit-mini_mini.py
 tools/dist_train.sh configs/pretrain/adpe_vit-b_1600e.py 8
 """
 

@@ -1,15 +1,20 @@
-"""A runner that scales lr by the real global batch, runs several processes on a CPU, and reads
-checkpoints as weights only.
+"""A runner that scales lr by the real global batch, fits schedules to the training's length, runs
+several processes on a CPU, and reads checkpoints as weights only.
 """
 
+from collections.abc import Sequence
+
 from mmengine.device import get_device
+from mmengine.hooks import Hook
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner
+from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
 from adpe_mm.checkpoints import find_weights, read_checkpoint, unwrap
 from adpe_mm.engine.hooks.compile import CompileHook
+from adpe_mm.engine.schedules import check_times, in_iterations
 from adpe_mm.registry import RUNNERS
 from adpe_mm.version import compare_versions, somebody_watches, untested
 
@@ -36,6 +41,33 @@ class AdPERunner(Runner):
             f'global batch {batch} = {self.world_size} processes x {per_process} x {accumulated} '
             f'accumulated; lr scaled by {batch} / {base} to '
             + ' ... '.join(f'{rate:.4g}' for rate in {rates[0], rates[-1]})
+        )
+
+    def _build_param_scheduler(
+        self, scheduler: _ParamScheduler | dict | list, optim_wrapper: OptimWrapper
+    ) -> list[_ParamScheduler]:
+        """Build schedules, which may state fractions of the training: see `in_iterations`.
+
+        Raises:
+            ValueError: If a schedule would begin after the end of the training.
+        """
+        given = scheduler if isinstance(scheduler, Sequence) else [scheduler]
+        loop = self.train_loop
+        epochs = loop.max_epochs if isinstance(loop, EpochBasedTrainLoop) else None
+        schedules = []
+        for schedule in given:
+            if isinstance(schedule, dict):
+                schedule = in_iterations(schedule, loop.max_iters)
+                warning = check_times(schedule, epochs, loop.max_iters)
+                if warning:
+                    self.logger.warning(warning)
+            schedules.append(schedule)
+        return super()._build_param_scheduler(schedules, optim_wrapper)
+
+    def register_default_hooks(self, hooks: dict[str, Hook | dict | None] | None = None) -> None:
+        """Register hooks by name; None leaves any of them out, not only one of mmengine's."""
+        super().register_default_hooks(
+            {name: Hook() if hook is None else hook for name, hook in (hooks or {}).items()}
         )
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:

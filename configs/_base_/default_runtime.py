@@ -1,4 +1,9 @@
-"""What every run shares: hooks, logs, checkpoints, seeds."""
+"""What every run shares: hooks, logs, checkpoints, seeds.
+
+A config adds a hook by a name of its own, and leaves one out by None:
+
+    default_hooks = dict(ema=dict(type='EMAHook'), checkpoint_fit=None)
+"""
 
 runner_type = 'adpe_mm.AdPERunner'
 
@@ -9,11 +14,9 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='adpe_mm.SafeCheckpointHook', interval=10, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    iteration_seed=dict(type='adpe_mm.IterationSeedHook'),
+    checkpoint_fit=dict(type='adpe_mm.CheckpointFitHook'),
 )
-custom_hooks = [
-    dict(type='adpe_mm.IterationSeedHook'),
-    dict(type='adpe_mm.CheckpointFitHook'),
-]
 
 env_cfg = dict(
     cudnn_benchmark=True,

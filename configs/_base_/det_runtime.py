@@ -8,10 +8,6 @@ default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=5000),
     visualization=dict(type='DetVisualizationHook'),
 )
-custom_hooks = [
-    dict(type='adpe_mm.IterationSeedHook'),
-    dict(type='adpe_mm.CheckpointFitHook'),
-]
 visualizer = dict(
     type='DetLocalVisualizer',
     name='visualizer',

@@ -6,8 +6,4 @@ The paper has no average; here: not run.
 """
 
 _base_ = './adpe-vit-b_100e_in1k.py'
-custom_hooks = [
-    dict(type='adpe_mm.IterationSeedHook'),
-    dict(type='adpe_mm.CheckpointFitHook'),
-    dict(type='EMAHook', momentum=1e-4, priority='ABOVE_NORMAL'),
-]
+default_hooks = dict(ema=dict(type='EMAHook', momentum=1e-4, priority='ABOVE_NORMAL'))

@@ -49,21 +49,6 @@ optim_wrapper = dict(
 auto_scale_lr = dict(base_batch_size=16384)
 train_cfg = dict(max_epochs=90)
 param_scheduler = [
-    dict(
-        type='adpe_mm.LinearLR',
-        start_factor=1e-4,
-        by_epoch=True,
-        begin=0,
-        end=10,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='adpe_mm.CosineAnnealingLR',
-        T_max=80,
-        eta_min=0.0,
-        by_epoch=True,
-        begin=10,
-        end=90,
-        convert_to_iter_based=True,
-    ),
+    dict(type='adpe_mm.LinearLR', start_factor=1e-4, end=10 / 90),
+    dict(type='adpe_mm.CosineAnnealingLR', begin=10 / 90, eta_min=0.0),
 ]

@@ -17,21 +17,6 @@ model = dict(
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.75))
 train_cfg = dict(max_epochs=50)
 param_scheduler = [
-    dict(
-        type='adpe_mm.LinearLR',
-        start_factor=1e-4,
-        by_epoch=True,
-        begin=0,
-        end=5,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='adpe_mm.CosineAnnealingLR',
-        T_max=45,
-        eta_min=1e-6,
-        by_epoch=True,
-        begin=5,
-        end=50,
-        convert_to_iter_based=True,
-    ),
+    dict(type='adpe_mm.LinearLR', start_factor=1e-4, end=5 / 50),
+    dict(type='adpe_mm.CosineAnnealingLR', begin=5 / 50, eta_min=1e-6),
 ]

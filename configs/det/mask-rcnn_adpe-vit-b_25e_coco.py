@@ -10,13 +10,7 @@ _base_ = './mask-rcnn_adpe-vit-b_100e_coco.py'
 optim_wrapper = dict(accumulative_counts=4)
 # 25 epochs = 184375 iterations * 16 / 118000 images, 46094 optimiser steps; 250 steps warm up.
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000),
-    dict(
-        type='MultiStepLR',
-        by_epoch=False,
-        begin=0,
-        end=184375,
-        milestones=[163889, 177546],
-        gamma=0.1,
-    ),
+    dict(type='LinearLR', start_factor=0.001, end=1000 / 184375),
+    # 8/9 and 26/27 of the way, as detectron2.
+    dict(type='MultiStepLR', milestones=[163889 / 184375, 177546 / 184375], gamma=0.1),
 ]

@@ -84,7 +84,7 @@ def test_every_variant_by_its_arrays_alone(position, mode):
     assert (found['img_size'], found['patch_size'], found['epochs']) == (16, 4, None)
 
 
-@pytest.mark.parametrize('task', ['cls/adpe-vit-ti_mini', 'det/mask-rcnn_adpe-vit-ti_mini'])
+@pytest.mark.parametrize('task', ['cls/adpe-vit-mini_mini', 'det/mask-rcnn_adpe-vit-mini_mini'])
 def test_a_task_says_what_it_began_from(task, tmp_path):
     cfg = Config.fromfile(ROOT / f'configs/{task}.py')
     backbone = MODELS.build(dict(cfg.model.backbone, init_cfg=None))

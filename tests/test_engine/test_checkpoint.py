@@ -220,7 +220,7 @@ def test_signal_in_the_last_iteration_lets_the_run_end(tmp_path, images):
 
 
 COMMAND = [
-    'configs/pretrain/adpe_vit-ti_mini.py',
+    'configs/pretrain/adpe_vit-mini_mini.py',
     '--cfg-options',
     'train_dataloader.dataset.data_prefix.img_path=',
     'train_dataloader.batch_size=2',

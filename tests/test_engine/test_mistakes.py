@@ -41,7 +41,7 @@ def test_command_says_it_in_one_line(tmp_path, options, sentence):
         + [option.format(broken=tmp_path / 'broken').split('=') for option in options]
     )
     job = subprocess.run(
-        [sys.executable, 'tools/train.py', 'configs/pretrain/adpe_vit-ti_mini.py']
+        [sys.executable, 'tools/train.py', 'configs/pretrain/adpe_vit-mini_mini.py']
         + ['--work-dir', str(tmp_path / 'run'), '--cfg-options']
         + [
             f'train_dataloader.{"" if key == "batch_size" else "dataset."}{key}={value}'

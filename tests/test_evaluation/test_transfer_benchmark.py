@@ -15,11 +15,11 @@ from adpe_mm.evaluation import transfer
 from tests.helpers import tiny_model
 
 ROOT = Path(__file__).parents[2]
-MINI = 'configs/pretrain/adpe_vit-ti_mini.py'
+MINI = 'configs/pretrain/adpe_vit-mini_mini.py'
 CONFIGS = dict(
-    cls='configs/cls/adpe-vit-ti_mini.py',
-    seg='configs/seg/upernet_adpe-vit-ti_mini.py',
-    det='configs/det/mask-rcnn_adpe-vit-ti_mini.py',
+    cls='configs/cls/adpe-vit-mini_mini.py',
+    seg='configs/seg/upernet_adpe-vit-mini_mini.py',
+    det='configs/det/mask-rcnn_adpe-vit-mini_mini.py',
 )
 
 
@@ -43,11 +43,11 @@ def test_each_run_comes_after_what_it_needs(arguments):
     names = [run.name for run in runs]
     tasks = [f'{t}_seed{s}{end}' for s in (3, 4) for t in CONFIGS for end in ('', '/test')]
     assert names == [
-        'adpe_vit-ti_mini/pretrain',
-        *(f'adpe_vit-ti_mini/{task}' for task in tasks),
+        'adpe_vit-mini_mini/pretrain',
+        *(f'adpe_vit-mini_mini/{task}' for task in tasks),
         *(f'scratch/{task}' for task in tasks),
     ]
-    checkpoint = args.out / 'adpe_vit-ti_mini' / 'pretrain' / 'epoch_2.pth'
+    checkpoint = args.out / 'adpe_vit-mini_mini' / 'pretrain' / 'epoch_2.pth'
     for run in runs[1:]:
         given = [o for o in run.options if 'init_cfg' in o]
         scratch = run.name.startswith('scratch')

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / 'tools' / 'analysis_tools' / 'plan_run.py'
-MINI = 'configs/pretrain/maeplus_vit-ti_mini.py'
+MINI = 'configs/pretrain/maeplus_vit-mini_mini.py'
 
 
 def run(*arguments):
@@ -61,7 +61,11 @@ def test_memory_and_share_of_peak(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     'config',
-    ['cls/adpe-vit-ti_mini', 'seg/upernet_adpe-vit-ti_mini', 'det/mask-rcnn_adpe-vit-ti_mini'],
+    [
+        'cls/adpe-vit-mini_mini',
+        'seg/upernet_adpe-vit-mini_mini',
+        'det/mask-rcnn_adpe-vit-mini_mini',
+    ],
 )
 def test_every_task(tmp_path, config):
     found, _ = plan(

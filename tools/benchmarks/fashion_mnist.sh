@@ -13,7 +13,7 @@ work_dir=${WORK_DIR:-work_dirs/fashion_mnist}
 recipes=configs/benchmarks/fashion_mnist
 export FASHION_MNIST=$data # the configs look there
 read -r -a seeds <<< "${SEEDS:-0 1 2}"
-read -r -a names <<< "${ENTRIES:-scratch adpe_vit-ti_mini maeplus_vit-ti_mini}"
+read -r -a names <<< "${ENTRIES:-scratch adpe_vit-mini_mini maeplus_vit-mini_mini}"
 
 entries=()
 for name in "${names[@]}"; do

@@ -15,9 +15,9 @@ export MINI_DATA=$data # the configs look there
 gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
 jobs=${JOBS:-$((gpus ? gpus : 2))}
 read -r -a seeds <<< "${SEEDS:-0 1 2}"
-read -r -a names <<< "${ENTRIES:-scratch adpe_vit-ti_mini maeplus_vit-ti_mini mae_vit-ti_mini \
-    maeplus_vit-ti_ape_mini adpe_vit-ti_ape-embed_mini adpe_vit-ti_rpe-embed_mini \
-    adpe_vit-ti_ape-coord_mini}"
+read -r -a names <<< "${ENTRIES:-scratch adpe_vit-mini_mini maeplus_vit-mini_mini mae_vit-mini_mini \
+    maeplus_vit-mini_ape_mini adpe_vit-mini_ape-embed_mini adpe_vit-mini_rpe-embed_mini \
+    adpe_vit-mini_ape-coord_mini}"
 read -r -a scenes <<< "${SCENES:---size 64 --train 800 --val 400 --unlabelled 8000 --others 0 \
     --variation 30}"
 # All processors, shared by the jobs.

@@ -2,22 +2,7 @@
 
 _base_ = './adamw_400e.py'
 param_scheduler = [
-    dict(
-        type='adpe_mm.LinearLR',
-        start_factor=1e-4,
-        by_epoch=True,
-        begin=0,
-        end=40,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='adpe_mm.CosineAnnealingLR',
-        T_max=1560,
-        eta_min=0.0,
-        by_epoch=True,
-        begin=40,
-        end=1600,
-        convert_to_iter_based=True,
-    ),
+    dict(type='adpe_mm.LinearLR', start_factor=1e-4, end=40 / 1600),
+    dict(type='adpe_mm.CosineAnnealingLR', begin=40 / 1600, eta_min=0.0),
 ]
 train_cfg = dict(max_epochs=1600)

@@ -18,22 +18,7 @@ optim_wrapper = dict(
 auto_scale_lr = dict(enable=True, base_batch_size=4096)
 
 param_scheduler = [
-    dict(
-        type='adpe_mm.LinearLR',
-        start_factor=1e-4,
-        by_epoch=True,
-        begin=0,
-        end=20,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='adpe_mm.CosineAnnealingLR',
-        T_max=380,
-        eta_min=0.0,
-        by_epoch=True,
-        begin=20,
-        end=400,
-        convert_to_iter_based=True,
-    ),
+    dict(type='adpe_mm.LinearLR', start_factor=1e-4, end=20 / 400),
+    dict(type='adpe_mm.CosineAnnealingLR', begin=20 / 400, eta_min=0.0),
 ]
 train_cfg = dict(type='adpe_mm.ExactEpochTrainLoop', max_epochs=400)

@@ -12,15 +12,9 @@ auto_scale_lr = dict(enable=True, base_batch_size=64)
 
 # 100 epochs = 184375 iterations * 64 / 118000 images
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=250),
-    dict(
-        type='MultiStepLR',
-        by_epoch=False,
-        begin=0,
-        end=184375,
-        milestones=[163889, 177546],  # 8/9 and 26/27 of the way
-        gamma=0.1,
-    ),
+    dict(type='LinearLR', start_factor=0.001, end=250 / 184375),
+    # 8/9 and 26/27 of the way, as detectron2.
+    dict(type='MultiStepLR', milestones=[163889 / 184375, 177546 / 184375], gamma=0.1),
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=184375, val_interval=5000)
 val_cfg = dict(type='ValLoop')

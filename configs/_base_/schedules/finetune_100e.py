@@ -17,23 +17,8 @@ optim_wrapper = dict(
 auto_scale_lr = dict(enable=True, base_batch_size=1024)
 
 param_scheduler = [
-    dict(
-        type='adpe_mm.LinearLR',
-        start_factor=1e-4,
-        by_epoch=True,
-        begin=0,
-        end=5,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='adpe_mm.CosineAnnealingLR',
-        T_max=95,
-        eta_min=1e-6,
-        by_epoch=True,
-        begin=5,
-        end=100,
-        convert_to_iter_based=True,
-    ),
+    dict(type='adpe_mm.LinearLR', start_factor=1e-4, end=5 / 100),
+    dict(type='adpe_mm.CosineAnnealingLR', begin=5 / 100, eta_min=1e-6),
 ]
 train_cfg = dict(type='adpe_mm.ExactEpochTrainLoop', max_epochs=100, val_interval=1)
 val_cfg = dict()

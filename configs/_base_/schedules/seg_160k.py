@@ -17,8 +17,8 @@ optim_wrapper = dict(
 auto_scale_lr = dict(enable=True, base_batch_size=16)
 
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),
-    dict(type='PolyLR', eta_min=0.0, power=1.0, by_epoch=False, begin=1500, end=160000),
+    dict(type='LinearLR', start_factor=1e-6, end=1500 / 160000),
+    dict(type='PolyLR', begin=1500 / 160000, eta_min=0.0, power=1.0),
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=160000, val_interval=16000)
 val_cfg = dict(type='ValLoop')

@@ -6,7 +6,7 @@
 Measured: see docs/mini_benchmark.md.
 """
 
-_base_ = '../../cls/adpe-vit-ti_mini.py'
+_base_ = '../../cls/adpe-vit-mini_mini.py'
 model = dict(
     data_preprocessor=dict(num_classes=10),
     backbone=dict(img_size=28, patch_size=4),
@@ -19,5 +19,6 @@ _base_.train_dataloader.dataset.pipeline[1].update(scale=28)
 _base_.val_dataloader.dataset.pipeline[1].update(scale=28)
 _base_.test_dataloader.dataset.pipeline[1].update(scale=28)
 train_cfg = dict(max_epochs=60, val_interval=61)
-_base_.param_scheduler[1].update(T_max=59, end=60)
+_base_.param_scheduler[0].update(end=1 / 60)
+_base_.param_scheduler[1].update(begin=1 / 60)
 del data

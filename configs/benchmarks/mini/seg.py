@@ -6,12 +6,13 @@
 Measured: see docs/mini_benchmark.md.
 """
 
-_base_ = '../../seg/upernet_adpe-vit-ti_mini.py'
+_base_ = '../../seg/upernet_adpe-vit-mini_mini.py'
 data = dict(dataset=dict(data_root='{{$MINI_DATA:data/mini_benchmark}}/ade'))
 train_dataloader = dict(data, batch_size=16)  # one process
 val_dataloader = test_dataloader = data
 auto_scale_lr = dict(base_batch_size=16)
 train_cfg = dict(max_iters=600, val_interval=601)
-_base_.param_scheduler[1].update(end=600)
+_base_.param_scheduler[0].update(end=40 / 600)
+_base_.param_scheduler[1].update(begin=40 / 600)
 default_hooks = dict(checkpoint=dict(interval=600))
 del data

@@ -5,5 +5,5 @@
 The result means nothing: not run for one.
 """
 
-_base_ = '../../cls/adpe-vit-ti_mini.py'
+_base_ = '../../cls/adpe-vit-mini_mini.py'
 train_cfg = dict(max_epochs=1, val_interval=2)

@@ -5,6 +5,6 @@
 The result means nothing: not run for one.
 """
 
-_base_ = '../../pretrain/adpe_vit-ti_mini.py'
+_base_ = '../../pretrain/adpe_vit-mini_mini.py'
 train_cfg = dict(max_epochs=4)
 default_hooks = dict(checkpoint=dict(interval=1))

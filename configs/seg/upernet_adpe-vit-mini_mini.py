@@ -1,7 +1,7 @@
-"""UperNet on the small ViT of `adpe_vit-ti_mini.py`, on mini scenes in ADE20K's layout.
+"""UperNet on the small ViT of `adpe_vit-mini_mini.py`, on mini scenes in ADE20K's layout.
 
     python tools/dataset_converters/make_mini.py data/mini --size 64 --others 0 --variation 30
-    tools/dist_train.sh configs/seg/upernet_adpe-vit-ti_mini.py 2
+    tools/dist_train.sh configs/seg/upernet_adpe-vit-mini_mini.py 2
 
 Eight classes and the background. From scratch: ``--cfg-options model.backbone.init_cfg=None``.
 
@@ -24,7 +24,7 @@ model = dict(
         patch_size=8,
         out_indices=(0, 1, 2, 3),
         drop_path_rate=0.0,
-        init_cfg=dict(checkpoint='work_dirs/adpe_vit-ti_mini/epoch_24.pth'),
+        init_cfg=dict(checkpoint='work_dirs/adpe_vit-mini_mini/epoch_24.pth'),
     ),
     neck=dict(embed_dim=64, rescales=[2, 1, 0.5, 0.25]),
     decode_head=dict(in_channels=[64, 64, 64, 64], pool_scales=(1, 2), channels=64, num_classes=9),
@@ -136,8 +136,8 @@ optim_wrapper = dict(optimizer=dict(lr=3e-3), paramwise_cfg=dict(layer_decay_rat
 auto_scale_lr = dict(base_batch_size=32)
 train_cfg = dict(max_iters=400, val_interval=400)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=40),
-    dict(type='PolyLR', eta_min=0.0, power=1.0, by_epoch=False, begin=40, end=400),
+    dict(type='LinearLR', start_factor=1e-3, end=40 / 400),
+    dict(type='PolyLR', begin=40 / 400, eta_min=0.0, power=1.0),
 ]
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=400))
 log_processor = dict(window_size=20)

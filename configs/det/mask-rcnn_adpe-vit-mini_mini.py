@@ -1,7 +1,7 @@
-"""Mask R-CNN on the small ViT of `adpe_vit-ti_mini.py` as ViTDet, on mini scenes in COCO's layout.
+"""Mask R-CNN on the small ViT of `adpe_vit-mini_mini.py` as ViTDet; mini scenes in COCO's layout.
 
     python tools/dataset_converters/make_mini.py data/mini --size 64 --others 0 --variation 30
-    tools/dist_train.sh configs/det/mask-rcnn_adpe-vit-ti_mini.py 2
+    tools/dist_train.sh configs/det/mask-rcnn_adpe-vit-mini_mini.py 2
 
 Eight classes. From scratch: ``--cfg-options model.backbone.init_cfg=None``.
 
@@ -27,7 +27,7 @@ model = dict(
         window_size=4,
         global_blocks=(1, 3),
         drop_path_rate=0.0,
-        init_cfg=dict(checkpoint='work_dirs/adpe_vit-ti_mini/epoch_24.pth'),
+        init_cfg=dict(checkpoint='work_dirs/adpe_vit-mini_mini/epoch_24.pth'),
     ),
     neck=dict(in_channels=64, out_channels=32, scale_factors=(2, 1, 0.5)),
     rpn_head=dict(
@@ -99,8 +99,9 @@ optim_wrapper = dict(optimizer=dict(lr=2e-3), paramwise_cfg=dict(layer_decay_rat
 auto_scale_lr = dict(base_batch_size=16)
 train_cfg = dict(max_iters=400, val_interval=400)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=40),
-    dict(type='MultiStepLR', by_epoch=False, begin=0, end=400, milestones=[356, 385], gamma=0.1),
+    dict(type='LinearLR', start_factor=1e-3, end=40 / 400),
+    # 8/9 and 26/27 of the way, as detectron2.
+    dict(type='MultiStepLR', milestones=[163889 / 184375, 177546 / 184375], gamma=0.1),
 ]
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=400))
 log_processor = dict(window_size=20)

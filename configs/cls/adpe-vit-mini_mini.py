@@ -1,7 +1,7 @@
-"""Fine-tune the small ViT of `adpe_vit-ti_mini.py` on mini scenes, as a classifier.
+"""Fine-tune the small ViT of `adpe_vit-mini_mini.py` on mini scenes, as a classifier.
 
     python tools/dataset_converters/make_mini.py data/mini --size 64 --others 0 --variation 30
-    tools/dist_train.sh configs/cls/adpe-vit-ti_mini.py 2
+    tools/dist_train.sh configs/cls/adpe-vit-mini_mini.py 2
 
 The class of the main object, of eight.
 From scratch: ``--cfg-options model.backbone.init_cfg=None``.
@@ -24,7 +24,7 @@ model = dict(
         img_size=64,
         patch_size=8,
         drop_path_rate=0.0,
-        init_cfg=dict(checkpoint='work_dirs/adpe_vit-ti_mini/epoch_24.pth'),
+        init_cfg=dict(checkpoint='work_dirs/adpe_vit-mini_mini/epoch_24.pth'),
     ),
     # The recipe's head begins at almost 0 (std 2e-5): a short schedule has no time for that.
     head=dict(in_channels=64, num_classes=8, topk=(1, 5), init_cfg=dict(std=0.1)),
@@ -81,23 +81,8 @@ optim_wrapper = dict(optimizer=dict(lr=1e-3), paramwise_cfg=dict(layer_decay_rat
 auto_scale_lr = dict(base_batch_size=32)
 train_cfg = dict(max_epochs=8, val_interval=8)
 param_scheduler = [
-    dict(
-        type='adpe_mm.LinearLR',
-        start_factor=1e-3,
-        by_epoch=True,
-        begin=0,
-        end=1,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='adpe_mm.CosineAnnealingLR',
-        T_max=7,
-        eta_min=0.0,
-        by_epoch=True,
-        begin=1,
-        end=8,
-        convert_to_iter_based=True,
-    ),
+    dict(type='adpe_mm.LinearLR', start_factor=1e-3, end=1 / 8),
+    dict(type='adpe_mm.CosineAnnealingLR', begin=1 / 8, eta_min=0.0),
 ]
 default_hooks = dict(logger=dict(interval=10))
 log_processor = dict(window_size=10)

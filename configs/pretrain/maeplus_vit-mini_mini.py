@@ -1,7 +1,7 @@
-"""MAE+ without an adversary on mini scenes: what `adpe_vit-ti_mini.py` is compared with.
+"""MAE+ without an adversary on mini scenes: what `adpe_vit-mini_mini.py` is compared with.
 
     python tools/dataset_converters/make_mini.py data/mini --size 64 --others 0 --variation 30
-    tools/dist_train.sh configs/pretrain/maeplus_vit-ti_mini.py 2
+    tools/dist_train.sh configs/pretrain/maeplus_vit-mini_mini.py 2
 
 Measured: see docs/mini_benchmark.md.
 """
@@ -57,23 +57,8 @@ optim_wrapper = dict(
 auto_scale_lr = dict(base_batch_size=32)
 train_cfg = dict(max_epochs=24)
 param_scheduler = [
-    dict(
-        type='adpe_mm.LinearLR',
-        start_factor=1e-3,
-        by_epoch=True,
-        begin=0,
-        end=1,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='adpe_mm.CosineAnnealingLR',
-        T_max=23,
-        eta_min=0.0,
-        by_epoch=True,
-        begin=1,
-        end=24,
-        convert_to_iter_based=True,
-    ),
+    dict(type='adpe_mm.LinearLR', start_factor=1e-3, end=1 / 24),
+    dict(type='adpe_mm.CosineAnnealingLR', begin=1 / 24, eta_min=0.0),
 ]
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=2))
 log_processor = dict(window_size=20)

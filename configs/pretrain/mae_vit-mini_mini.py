@@ -2,12 +2,12 @@
 4 crops of 36 are 144.
 
     python tools/dataset_converters/make_mini.py data/mini --size 64 --others 0 --variation 30
-    tools/dist_train.sh configs/pretrain/mae_vit-ti_mini.py 2
+    tools/dist_train.sh configs/pretrain/mae_vit-mini_mini.py 2
 
 Its encoder sees the visible quarter of the patches only. Measured: see docs/mini_benchmark.md.
 """
 
-_base_ = './maeplus_vit-ti_mini.py'
+_base_ = './maeplus_vit-mini_mini.py'
 model = dict(
     _delete_=True,
     type='MAE',
@@ -43,8 +43,4 @@ train_dataloader = dict(
         ],
     ),
 )
-custom_hooks = [
-    dict(type='adpe_mm.IterationSeedHook'),
-    dict(type='adpe_mm.UnreadableImagesHook', max_fraction=0.05),
-    dict(type='adpe_mm.CheckpointFitHook'),
-]
+default_hooks = dict(adversary_projection=None, reconstruction=None)

@@ -1,12 +1,12 @@
 """MAE+, absolute positions, on the 8000 unlabelled scenes of the mini benchmark.
 
-    ENTRIES=maeplus_vit-ti_ape_mini make mini-benchmark
-    tools/dist_train.sh configs/benchmarks/mini/maeplus_vit-ti_ape_mini.py 1
+    ENTRIES=maeplus_vit-mini_ape_mini make mini-benchmark
+    tools/dist_train.sh configs/benchmarks/mini/maeplus_vit-mini_ape_mini.py 1
 
 Measured: see docs/mini_benchmark.md.
 """
 
-_base_ = '../../pretrain/maeplus_vit-ti_ape_mini.py'
+_base_ = '../../pretrain/maeplus_vit-mini_ape_mini.py'
 train_dataloader = dict(
     batch_size=32,  # one process
     dataset=dict(
@@ -14,4 +14,5 @@ train_dataloader = dict(
     ),
 )
 train_cfg = dict(max_epochs=8)
-_base_.param_scheduler[1].update(T_max=7, end=8)
+_base_.param_scheduler[0].update(end=1 / 8)
+_base_.param_scheduler[1].update(begin=1 / 8)
