@@ -47,7 +47,6 @@ def describe_test(
     """
     backbone = cfg.model.backbone
     arch = backbone.get('arch', 'b')
-    frozen = backbone.get('frozen_stages', -1) > 0
     classes = dataset.metainfo.get('classes') or ()
     kind = type(dataset).__name__, len(classes), len(dataset)
     root = Path(cfg.test_dataloader.dataset.get('data_root') or '.')
@@ -57,8 +56,11 @@ def describe_test(
         format=FORMAT,
         task=TASKS.get(cfg.get('default_scope'), cfg.get('default_scope')),
         dataset=DATASETS.get(kind) or ('mini scenes' if mini else root.name),
-        protocol='linear probing' if frozen else 'fine-tuning',
+        protocol=_protocol(cfg),
         backbone=_network(arch),
+        size=backbone.get('img_size'),
+        bias=bool(backbone.get('rel_pos_bias')),
+        task_epochs=_coco_epochs(cfg),
         position=backbone.get('position', 'ape').upper(),
         head=HEADS.get(cfg.model.type, cfg.model.type),
         pretraining=pretraining_of(checkpoint),
@@ -69,6 +71,21 @@ def describe_test(
         device=device_name(),
         date=datetime.now().isoformat(timespec='seconds'),
     )
+
+
+def _protocol(cfg: Config) -> str:
+    if cfg.model.backbone.get('frozen_stages', -1) > 0:
+        return 'linear probing'
+    subset = cfg.get('train_dataloader', {}).get('dataset', {}).get('subset')
+    return f'fine-tuning on {Path(subset).stem}' if subset else 'fine-tuning'
+
+
+def _coco_epochs(cfg: Config) -> int | None:
+    """Epochs of COCO's 118,000 images that a detector was trained for."""
+    iterations, batch = cfg.get('train_cfg', {}).get('max_iters'), cfg.get('auto_scale_lr')
+    if cfg.get('default_scope') != 'mmdet' or not iterations or not batch:
+        return None
+    return round(iterations * batch.base_batch_size / 118000)
 
 
 def _network(arch: str | dict) -> str:

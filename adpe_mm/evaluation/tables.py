@@ -24,6 +24,9 @@ METRICS = {
 }
 METHODS = ('scratch', 'MAE', 'MAE+', 'AdPE')  # first in this order; all others by name
 NOT_RUN = 'not run'
+# Image size of each task (px) and epochs of detection, where a row does not say another.
+SIZES = {'cls': 224, 'seg': 512, 'det': 1024}
+DETECTION_EPOCHS = 100
 CSV_COLUMNS = ('table', 'pretraining', 'variant', 'backbone', 'task', 'detector', 'metric')
 CSV_COLUMNS += ('published', 'source', 'measured', 'std', 'runs', 'difference')
 
@@ -119,13 +122,12 @@ def tables(results: list[dict], paper: list[dict]) -> list[Table]:
     """The paper's table, and one for each other data set that was tested on."""
     public = Table('Transfer: published and measured', with_paper=True)
     for figure in paper:
-        row = figure['method'], figure.get('variant') or '', figure['backbone']
-        if figure.get('tta'):
-            row = (*row[:2], f'{row[2]}, TTA')
+        row = figure['method'], figure.get('variant') or '', network(figure, with_paper=True)
         cell = public.cells[row, (figure['task'], figure.get('detector', ''), figure['metric'])]
         cell.published, cell.source = figure['value'], figure['source']
-        if 'derived' in figure:
-            cell.source += f' ({figure["derived"]})'
+        for remark in ('derived', 'note'):
+            if remark in figure:
+                cell.source += f' ({figure[remark]})'
     for backbone in {figure['backbone'] for figure in paper}:
         for variant in ('APE', 'RPE'):  # a row that is never published, and worth having
             public.cells[('scratch', variant, backbone), ('cls', '', 'top-1')] = Cell()
@@ -136,12 +138,6 @@ def tables(results: list[dict], paper: list[dict]) -> list[Table]:
         if PUBLIC.get(dataset) != task:
             table = other.setdefault(dataset, Table(f'Measured on {dataset}', with_paper=False))
         pretraining = result['pretraining']
-        network = result['backbone']
-        for kind, applies in (
-            ('TTA', result['tta']),
-            ('linear probing', result['protocol'] == 'linear probing'),
-        ):
-            network += f', {kind}' if applies else ''
         variant = pretraining['variant'] or (
             result['position'] if pretraining['method'] == 'scratch' else ''
         )
@@ -149,9 +145,33 @@ def tables(results: list[dict], paper: list[dict]) -> list[Table]:
         for name, value in result['metrics'].items():
             if name in METRICS:
                 metric, factor = METRICS[name]
-                cell = table.cells[(pretraining['method'], variant, network), (task, head, metric)]
+                row = pretraining['method'], variant, network(result, table.with_paper)
+                cell = table.cells[row, (task, head, metric)]
                 cell.measured.append(factor * value)
     return [public, *(other[name] for name in sorted(other))]
+
+
+def network(figure: dict, with_paper: bool) -> str:
+    """The backbone, and all by which a result is not comparable with the others of its task.
+
+    Args:
+        figure: A published figure or a result of a test.
+        with_paper: Of the public data sets, where sizes and lengths have a standard.
+    """
+    task = figure['task']
+    kinds = [figure['backbone']]
+    if with_paper and figure.get('size') and figure['size'] != SIZES[task]:
+        kinds.append(f'{figure["size"]} px')
+    epochs = figure.get('task_epochs') or DETECTION_EPOCHS
+    if with_paper and task == 'det' and epochs != DETECTION_EPOCHS:
+        kinds.append(f'{epochs} epochs')
+    if figure.get('bias'):
+        kinds.append("BEiT's bias")
+    if figure.get('protocol', 'fine-tuning') != 'fine-tuning':
+        kinds.append(figure['protocol'])
+    if figure.get('tta'):
+        kinds.append('TTA')
+    return ', '.join(kinds)
 
 
 def load_paper(path: str | Path) -> list[dict]:

@@ -48,8 +48,11 @@ TOP1 = ('cls', '', 'top-1')
     [
         (('MAE', '', 'ViT-B'), TOP1, 83.6),
         (('MAE', '', 'ViT-L'), TOP1, 85.9),
-        (('MAE', '', 'ViT-B'), ('seg', '', 'mIoU'), 48.1),
-        (('MAE', '', 'ViT-L'), ('seg', '', 'mIoU'), 53.6),
+        (('MAE', '', 'ViT-H'), TOP1, 86.9),
+        (('MAE', '', 'ViT-H, 448 px'), TOP1, 87.8),
+        (('MAE', '', 'ViT-B, linear probing'), TOP1, 68.0),
+        (('MAE', '', "ViT-B, BEiT's bias"), ('seg', '', 'mIoU'), 48.1),
+        (('MAE', '', "ViT-L, BEiT's bias"), ('seg', '', 'mIoU'), 53.6),
         (('MAE', '', 'ViT-B'), ('det', 'Mask R-CNN', 'box AP'), 50.3),
         (('MAE', '', 'ViT-B'), ('det', 'Mask R-CNN', 'mask AP'), 44.9),
         (('MAE+', 'APE', 'ViT-B'), TOP1, 83.9),
@@ -59,14 +62,18 @@ TOP1 = ('cls', '', 'top-1')
         (('AdPE', 'RPE embedding', 'ViT-B'), TOP1, 84.3),
         (BEST, TOP1, 84.4),
         (('AdPE', 'RPE coordinate', 'ViT-L'), TOP1, 86.3),
-        (BEST, ('seg', '', 'mIoU'), 48.1 + 2.6),
-        (BEST, ('det', 'Mask R-CNN', 'box AP'), 50.3 + 3.2),
-        (BEST, ('det', 'Mask R-CNN', 'mask AP'), 44.9 + 1.6),
+        ((*BEST[:2], 'ViT-B, TTA'), ('seg', '', 'mIoU'), 48.1 + 2.6),
+        (BEST, ('det', 'detector not stated', 'box AP'), 50.3 + 3.2),
+        (BEST, ('det', 'detector not stated', 'mask AP'), 44.9 + 1.6),
         (('MAE in ViTDet', '', 'ViT-B'), ('det', 'Mask R-CNN', 'box AP'), 51.6),
         (('MAE in ViTDet', '', 'ViT-B'), ('det', 'Cascade Mask R-CNN', 'mask AP'), 46.7),
-        (('MAE in mmsegmentation', '', 'ViT-B'), ('seg', '', 'mIoU'), 48.13),
-        (('MAE in mmsegmentation', '', 'ViT-B, TTA'), ('seg', '', 'mIoU'), 48.70),
-        (('iBOT', '', 'ViT-B'), TOP1, 83.8),
+        (('MAE in ViTDet', '', 'ViT-L'), ('det', 'Mask R-CNN', 'mask AP'), 49.2),
+        (('MAE in ViTDet', '', 'ViT-H, 75 epochs'), ('det', 'Cascade Mask R-CNN', 'box AP'), 58.7),
+        (('MAE in mmsegmentation', '', "ViT-B, BEiT's bias"), ('seg', '', 'mIoU'), 48.13),
+        (('MAE in mmsegmentation', '', "ViT-B, BEiT's bias, TTA"), ('seg', '', 'mIoU'), 48.70),
+        (('iBOT', '', 'ViT-B'), TOP1, 84.0),
+        (('iBOT', '', 'ViT-B, 12 epochs'), ('det', 'Cascade Mask R-CNN', 'box AP'), 51.2),
+        (('CAE', '', 'ViT-B, 12 epochs'), ('det', 'Mask R-CNN', 'box AP'), 50.3),
         (('CAE', '', 'ViT-L'), ('seg', '', 'mIoU'), 54.9),
         (('HPM', '', 'ViT-B'), TOP1, 84.2),
     ],
@@ -115,6 +122,26 @@ def test_kinds_of_test_stay_apart(tmp_path):
     assert found['ViT-B, linear probing'] == [3]
 
 
+def test_no_difference_where_protocols_differ(tmp_path):
+    """What was trained at another size, for another length or on a part of the labels."""
+    metrics = {'coco/bbox_mAP': 0.5, 'coco/segm_mAP': 0.4}
+    coco = dict(task='det', dataset='COCO', head='Mask R-CNN', metrics=metrics, size=1024)
+    write(tmp_path / 'a', size=384)
+    write(tmp_path / 'b', protocol='fine-tuning on 1percent')
+    write(tmp_path / 'c', **coco, task_epochs=12)
+    write(tmp_path / 'd', **coco, task_epochs=100)
+    seg = dict(task='seg', dataset='ADE20K', metrics={'mIoU': 49}, size=512)
+    write(tmp_path / 'e', **seg)
+    write(tmp_path / 'f', **seg, bias=True, tta=True)
+    (table,) = tables(read_results([tmp_path]), PAPER)
+    measured = {key: cell for key, cell in table.cells.items() if cell.measured}
+    assert {row[2] for row, _ in measured} == {
+        'ViT-B, 384 px', 'ViT-B, fine-tuning on 1percent', 'ViT-B, 12 epochs', 'ViT-B',
+        "ViT-B, BEiT's bias, TTA",
+    }  # fmt: skip
+    assert all(cell.difference is None for cell in measured.values())
+
+
 def test_latest_test_of_a_folder_and_one_of_a_checkpoint_count(tmp_path):
     write(tmp_path / 'a', 'test_1.json', date='2026-01-02', metrics={'accuracy/top1': 2})
     write(tmp_path / 'a', 'test_2.json', date='2026-01-01', metrics={'accuracy/top1': 1})
@@ -131,7 +158,7 @@ def test_csv(tmp_path):
     line = rows[(*BEST, 'top-1')]
     assert (line['published'], line['measured'], line['runs']) == ('84.4', '84.0', '1')
     assert float(line['difference']) == pytest.approx(-0.4)
-    assert rows[(*BEST, 'mIoU')]['measured'] == 'not run'
+    assert rows[(*BEST[:2], 'ViT-B, TTA', 'mIoU')]['measured'] == 'not run'
 
 
 def run(tool, *arguments):
