@@ -354,7 +354,7 @@ class ClampedResizedCrop(BaseTransform):
         h = min(max(round(math.sqrt(area / aspect)), 1), height)
         top, left = np.random.randint(height - h + 1), np.random.randint(width - w + 1)
         box = Image.fromarray(results['img'][top : top + h, left : left + w])
-        results['img'] = np.asarray(box.resize(self.size[::-1], Image.Resampling.BICUBIC))
+        results['img'] = np.array(box.resize(self.size[::-1], Image.Resampling.BICUBIC))
         results['img_shape'] = self.size
         return results
 
