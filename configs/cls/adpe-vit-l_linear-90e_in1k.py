@@ -4,7 +4,8 @@
 
 MAE's FINETUNE.md: 50 epochs are enough (`train_cfg.max_epochs=50`).
 
-Top-1: none published; MAE 75.8 (its paper), 76.0 (its FINETUNE.md), 75.5 (mmpretrain); here: not run.
+Top-1: none published; MAE 75.8 (its paper), 76.0 (its FINETUNE.md), 75.5 (mmpretrain); here: not
+run.
 """
 
 _base_ = './adpe-vit-b_linear-90e_in1k.py'
