@@ -16,7 +16,7 @@ from adpe_mm.registry import MODELS
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 ALL = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
-ITERATIONS = 2000
+ITERATIONS = 1000
 
 
 class Pretrained(nn.Module):
@@ -112,6 +112,7 @@ RECIPES = {
     'adpe-vit-h_50e_in1k-448px': (1e-3, 50, 0.75, 0.3, 1024),
     'adpe-vit-h-ape_50e_in1k-448px': (1e-3, 50, 0.75, 0.3, 1024),
     'adpe-vit-s_200e_in1k': (1e-3, 200, 0.75, 0.1, 1024),
+    'adpe-vit-s-ape_200e_in1k': (1e-3, 200, 0.75, 0.1, 1024),
     'adpe-vit-b_100e_in1k-10pct': (2.5e-4, 100, 0.65, 0.1, 512),
     'adpe-vit-b-ape_100e_in1k-10pct': (2.5e-4, 100, 0.65, 0.1, 512),
     'adpe-vit-b_100e_in1k-1pct': (5e-5, 100, 0.65, 0.0, 512),
@@ -137,7 +138,7 @@ def test_fine_tuning_follows_the_formula_of_mae(name):
     assert cfg.train_cfg.max_epochs == epochs
     assert cfg.auto_scale_lr == dict(enable=True, base_batch_size=batch)
     assert cfg.model.backbone.drop_path_rate == drop_path
-    warmup_epochs = 20 if '-s_' in name else 5
+    warmup_epochs = 20 if '-vit-s' in name else 5
     warm_up = ITERATIONS * warmup_epochs // epochs
     expected = torch.tensor(
         [

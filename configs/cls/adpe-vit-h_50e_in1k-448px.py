@@ -2,7 +2,7 @@
 
     tools/dist_train.sh configs/cls/adpe-vit-h_50e_in1k-448px.py 8
 
-Trained with 1024 images a step, as that one, and not with 4096: a GPU holds few of these.
+Trained with 1024 images a step as that one, and not 4096 as at 224 px: a GPU holds few of these.
 
 No published result; here: not run.
 """
