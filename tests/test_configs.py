@@ -189,7 +189,10 @@ def test_classes_agree(path):
     """As many classes in the heads as in the data."""
     cfg = Config.fromfile(path)
     metainfo = cfg.train_dataloader.dataset.get('metainfo')
-    expected = {'ImageNet': 1000, 'ADE20KDataset': 150, 'CocoDataset': 80, 'CustomDataset': 8}
+    expected = {
+        'ImageNet': 1000, 'adpe_mm.ImageNetSubset': 1000, 'ADE20KDataset': 150, 'CocoDataset': 80,
+        'CustomDataset': 8,
+    }  # fmt: skip
     wanted = len(metainfo.classes) if metainfo else expected[cfg.train_dataloader.dataset.type]
     found = []
 

@@ -166,12 +166,8 @@ def test_an_average_of_the_weights_has_their_look_up(how, data, tmp_path):
     given = dict(load_from=path)
     if how == 'init_cfg':
         given = dict(init_cfg=dict(type='Pretrained', checkpoint=path))
-    hooks = [
-        dict(type='adpe_mm.IterationSeedHook'),
-        dict(type='adpe_mm.CheckpointFitHook'),
-        dict(type='EMAHook', momentum=0.5, priority='ABOVE_NORMAL'),
-    ]
-    runner = make_runner('cls', data, 'rpe', tmp_path / 'run', custom_hooks=hooks, **given)
+    average = {'default_hooks.ema': dict(type='adpe_mm.EMAHook', momentum=0.5)}
+    runner = make_runner('cls', data, 'rpe', tmp_path / 'run', **average, **given)
     runner.train()
     saved = read_checkpoint((tmp_path / 'run' / 'last_checkpoint').read_text())
     described = saved['meta']['adpe_mm']
@@ -182,9 +178,8 @@ def test_an_average_of_the_weights_has_their_look_up(how, data, tmp_path):
             name = f'{prefix}backbone.layers.{i}.attn.rpe._extra_state'
             assert decode_lookup(weights[name]) == 'bucket'
     resumed = make_runner(
-        'cls', data, 'rpe', tmp_path / 'run', custom_hooks=hooks, resume=True,
-        **{'train_cfg.max_epochs': 2},
-    )  # fmt: skip
+        'cls', data, 'rpe', tmp_path / 'run', resume=True, **average, **{'train_cfg.max_epochs': 2}
+    )
     resumed.train()
     assert resumed.epoch == 2 and resumed.model.backbone.layers[0].attn.rpe.lookup == 'bucket'
 

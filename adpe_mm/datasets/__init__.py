@@ -1,9 +1,12 @@
+from .imagenet_subset import ImageNetSubset
 from .images import Images, UnreadableImage, collate_crops, find_images, start_worker
 from .samplers import EpochSampler, SampleKey
-from .transforms import LoadImage, MultiCrop, PackCrops
+from .transforms import ClampedResizedCrop, LoadImage, MultiCrop, PackCrops
 
 __all__ = [
+    'ClampedResizedCrop',
     'EpochSampler',
+    'ImageNetSubset',
     'Images',
     'LoadImage',
     'MultiCrop',

@@ -1,4 +1,4 @@
-"""Open an image once, cut several crops."""
+"""Open an image once, cut several crops; and the crop of linear probing."""
 
 import math
 from random import Random
@@ -312,6 +312,51 @@ class MultiCrop(BaseTransform):
             for left, top, right, bottom in boxes
         )
         return next(k for k in REDUCTIONS if k == 1 or k * self.reducing_gap <= room)
+
+
+@TRANSFORMS.register_module()
+class ClampedResizedCrop(BaseTransform):
+    """Cuts one random crop and resizes it, as MAE does for linear probing (its `util/crop.py`).
+
+    Area and aspect are drawn once, and a box that is longer than the image is cut to it. In its
+    place the usual `RandomResizedCrop` draws anew, so that its crops are smaller on average, and
+    keep to their range of aspects. Draws from numpy's global generator, as mmpretrain's transforms
+    do; changes ``img`` (H, W, 3) uint8 and ``img_shape``.
+
+    Args:
+        size: (h, w) or one side of the crop, in pixels.
+        scale: Smallest and largest area of a crop, as a fraction of the image's.
+        ratio: Smallest and largest width over height that is drawn.
+
+    Raises:
+        ValueError: If a range is empty or outside of what makes sense.
+    """
+
+    def __init__(
+        self,
+        size: int | tuple[int, int] = 224,
+        scale: tuple[float, float] = (0.08, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    ) -> None:
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(f'ClampedResizedCrop.scale must be a range in (0, 1], got {scale}')
+        if not 0 < ratio[0] <= ratio[1]:
+            raise ValueError(f'ClampedResizedCrop.ratio must be a range above 0, got {ratio}')
+        self.size = to_2tuple(size)
+        self.scale = tuple(scale)
+        self.ratio = tuple(ratio)
+
+    def transform(self, results: dict) -> dict:
+        height, width = results['img'].shape[:2]
+        area = height * width * np.random.uniform(*self.scale)
+        aspect = math.exp(np.random.uniform(*map(math.log, self.ratio)))
+        w = min(max(round(math.sqrt(area * aspect)), 1), width)
+        h = min(max(round(math.sqrt(area / aspect)), 1), height)
+        top, left = np.random.randint(height - h + 1), np.random.randint(width - w + 1)
+        box = Image.fromarray(results['img'][top : top + h, left : left + w])
+        results['img'] = np.array(box.resize(self.size[::-1], Image.Resampling.BICUBIC))
+        results['img_shape'] = self.size
+        return results
 
 
 @TRANSFORMS.register_module()

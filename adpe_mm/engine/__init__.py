@@ -3,10 +3,12 @@ from .hooks import (
     CheckpointFitHook,
     CompileHook,
     DeferredRuntimeInfoHook,
+    EMAHook,
     IterationSeedHook,
     SafeCheckpointHook,
     UnreadableImagesHook,
 )
+from .lars import LARS
 from .loops import ExactEpochTrainLoop
 from .optim import AmpOptimWrapper, CosineAnnealingLR, LayerDecayOptimWrapperConstructor, LinearLR
 from .runner import AdPERunner
@@ -19,8 +21,10 @@ __all__ = [
     'CompileHook',
     'CosineAnnealingLR',
     'DeferredRuntimeInfoHook',
+    'EMAHook',
     'ExactEpochTrainLoop',
     'IterationSeedHook',
+    'LARS',
     'LayerDecayOptimWrapperConstructor',
     'LinearLR',
     'SafeCheckpointHook',

@@ -2,7 +2,7 @@
 
 A config adds a hook by a name of its own, and leaves one out by None:
 
-    default_hooks = dict(ema=dict(type='EMAHook'), checkpoint_fit=None)
+    default_hooks = dict(ema=dict(type='adpe_mm.EMAHook'), checkpoint_fit=None)
 """
 
 runner_type = 'adpe_mm.AdPERunner'

@@ -5,7 +5,8 @@
 For MAE, MAE+ or the embedding mode give their checkpoint:
 ``--cfg-options model.backbone.init_cfg.checkpoint=PATH``.
 
-Top-1 (paper): 84.2, embedding mode 84.1, MAE+ 83.9, MAE 83.6; here: not run.
+Top-1 (official README, which does not name the epochs of pretraining): 84.2, embedding mode 84.1,
+MAE+ 83.9; MAE 83.6 (its paper); here: not run.
 """
 
 _base_ = [

@@ -1,8 +1,10 @@
-"""Linear probing of AdPE ViT-B with absolute positions, or of MAE.
+"""As `adpe-vit-b_linear-90e_in1k.py` with absolute positions; for MAE too.
 
     tools/dist_train.sh configs/cls/adpe-vit-b-ape_linear-90e_in1k.py 8
 
-The paper gives no result; here: not run.
+For another checkpoint: ``--cfg-options model.backbone.init_cfg.checkpoint=PATH``.
+
+Top-1: see there; here: not run.
 """
 
 _base_ = './adpe-vit-b_linear-90e_in1k.py'

@@ -6,7 +6,12 @@ from scipy.stats import ks_2samp
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as TF
 
-from adpe_mm.datasets.transforms import LoadImage, MultiCrop, resized_crop_boxes
+from adpe_mm.datasets.transforms import (
+    ClampedResizedCrop,
+    LoadImage,
+    MultiCrop,
+    resized_crop_boxes,
+)
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 
@@ -111,3 +116,36 @@ def test_16_bits_keep_their_shades(tmp_path):
 def test_mistakes(kwargs):
     with pytest.raises(ValueError, match='MultiCrop'):
         MultiCrop(**kwargs)
+
+
+@pytest.mark.parametrize('size', [(60, 80), (50, 50), (30, 200), (9, 1)])
+def test_the_crop_of_linear_probing_is_that_of_mae(size):
+    """MAE's `util/crop.py`: one draw each of area, aspect, top and left; then PIL's resizing."""
+    image = np.array(make_image(size[::-1]))
+    crop = ClampedResizedCrop(size=(24, 32))
+    clamped = 0
+    for seed in range(50):
+        np.random.seed(seed)
+        results = crop(dict(img=image.copy(), img_shape=size))
+        rng = np.random.RandomState(seed)  # the same draws
+        area = rng.uniform(0.08, 1.0) * size[0] * size[1]
+        aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+        wanted = np.rint([np.sqrt(area / aspect), np.sqrt(area * aspect)]).astype(int)
+        h, w = np.clip(wanted, 1, size)
+        clamped += (wanted > size).any()
+        top, left = rng.randint(0, size[0] - h + 1), rng.randint(0, size[1] - w + 1)
+        expected = TF.resized_crop(
+            Image.fromarray(image), top, left, h, w, (24, 32), TF.InterpolationMode.BICUBIC
+        )
+        assert np.array_equal(results['img'], np.asarray(expected)), seed
+        assert results['img_shape'] == (24, 32) and results['img'].flags.writeable
+    assert clamped  # a box that the usual crop would draw anew
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [(dict(scale=(0.5, 1.1)), 'scale must be a range'), (dict(ratio=(2, 1)), 'ratio must be a')],
+)
+def test_mistakes_about_the_crop_of_linear_probing(options, message):
+    with pytest.raises(ValueError, match=message):
+        ClampedResizedCrop(**options)

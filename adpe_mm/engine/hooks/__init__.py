@@ -1,6 +1,7 @@
 from .adversary import AdversaryProjectionHook
 from .checkpoint import CheckpointFitHook, SafeCheckpointHook
 from .compile import CompileHook
+from .ema import EMAHook
 from .runtime_info import DeferredRuntimeInfoHook
 from .seed import IterationSeedHook
 from .unreadable import UnreadableImagesHook
@@ -10,6 +11,7 @@ __all__ = [
     'CheckpointFitHook',
     'CompileHook',
     'DeferredRuntimeInfoHook',
+    'EMAHook',
     'IterationSeedHook',
     'SafeCheckpointHook',
     'UnreadableImagesHook',
