@@ -35,6 +35,7 @@ KEYS = {
     'log_processor', 'log_level', 'load_from', 'resume', 'randomness', 'runner_type', 'strategy',
     'val_dataloader', 'val_evaluator', 'val_cfg', 'test_dataloader', 'test_evaluator', 'test_cfg',
     'tta', 'tta_model', 'tta_pipeline',  # by tools/test.py
+    'custom_imports',  # by Config.fromfile
 }  # fmt: skip
 # What mmengine's Runner and torch's DataLoader read.
 LOADER_KEYS = {*inspect.signature(DataLoader).parameters, 'collate_fn', 'sampler', 'dataset'}
