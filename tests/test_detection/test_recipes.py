@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
+from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
 from adpe_mm.engine import LayerDecayOptimWrapperConstructor
-from adpe_mm.registry import MODELS
+from adpe_mm.registry import MODELS, TRANSFORMS
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'det'
 
@@ -56,3 +59,41 @@ def test_lr_and_weight_decay_are_those_of_detectron2(detector, size, rate, ape):
             assert settings[id(param)] == (pytest.approx(lr), decay), (module_name, param_name)
             seen += 1
     assert seen == len(settings)
+
+
+def test_jitter_moves_polygons_with_the_image(tmp_path):
+    """A drawn polygon, jittered, is where the annotation says; and so are its boxes."""
+    cfg = Config.fromfile(CONFIGS / 'mask-rcnn_adpe-vit-b_100e_coco.py')
+    init_default_scope('mmdet')
+    pipeline = [TRANSFORMS.build(step) for step in cfg.train_dataloader.dataset.pipeline]
+    shapes = [
+        np.array([60, 40, 420, 80, 300, 300, 90, 260.0]),
+        np.array([560, 400, 630, 410, 600, 470.0]),
+    ]
+    image = np.zeros((480, 640, 3), np.uint8)
+    cv2.fillPoly(image, [shape.reshape(-1, 1, 2).astype(int) for shape in shapes], (255, 255, 255))
+    cv2.imwrite(str(tmp_path / 'image.png'), image)
+    instances = []
+    for label, shape in enumerate(shapes):
+        x, y = shape[0::2], shape[1::2]
+        box = [x.min(), y.min(), x.max(), y.max()]
+        mask = [shape.tolist()]
+        instances.append(dict(bbox=box, bbox_label=label, mask=mask, ignore_flag=0))
+    np.random.seed(0)
+    seen = set()
+    for _ in range(30):
+        info = dict(img_path=str(tmp_path / 'image.png'), height=480, width=640, img_id=0)
+        found = Compose(pipeline)(dict(info, instances=instances))
+        if found is None:  # nothing of the objects is left
+            continue
+        sample, pixels = found['data_samples'], found['inputs'][0].numpy()
+        assert max(pixels.shape) <= 1024 and pixels.shape == sample.img_shape
+        objects = sample.gt_instances
+        drawn = objects.masks.to_ndarray().any(axis=0)
+        assert (drawn != (pixels > 127)).sum() < 4 * sum(pixels.shape)  # along outlines
+        for polygons, box in zip(objects.masks, objects.bboxes.tensor.tolist(), strict=True):
+            points = np.concatenate(polygons).reshape(-1, 2)
+            assert box == pytest.approx([*points.min(axis=0), *points.max(axis=0)], abs=1e-3)
+        seen.add((sample.flip, pixels.shape == (1024, 1024), len(objects)))
+    flipped, cropped, objects = map(set, zip(*seen, strict=True))
+    assert flipped == cropped == {False, True} and {1, 2} <= objects
