@@ -8,13 +8,17 @@ import pytest
 import torch
 from mmcv.transforms import Compose
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.registry import PARAM_SCHEDULERS, init_default_scope
 from torch import nn
 
 from adpe_mm.engine import LayerDecayOptimWrapperConstructor
+from adpe_mm.engine.schedules import in_iterations
 from adpe_mm.registry import MODELS, TRANSFORMS
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'det'
+
+
+RECIPES = sorted(path.stem for path in CONFIGS.glob('*_coco.py'))
 
 
 def settings_of(name):
@@ -35,15 +39,17 @@ def settings_of(name):
 
 
 @pytest.mark.parametrize('detector', ['mask-rcnn', 'cascade-mask-rcnn'])
-@pytest.mark.parametrize('size, rate', [('b', 0.7), ('l', 0.8)])
+@pytest.mark.parametrize(
+    'size, rate, length', [('b', 0.7, '100e'), ('l', 0.8, '100e'), ('h', 0.9, '75e')]
+)
 @pytest.mark.parametrize('ape', ['', '-ape'])
-def test_lr_and_weight_decay_are_those_of_detectron2(detector, size, rate, ape):
+def test_lr_and_weight_decay_are_those_of_detectron2(detector, size, rate, length, ape):
     """``get_vit_lr_decay_rate`` and ``get_default_optimizer_params(weight_decay_norm=0)``.
 
     Its list of norms has torch's LayerNorm, but not its own of channels, which pyramid and heads
     have; and in ViTDet-H it is not used.
     """
-    name = f'{detector}_adpe-vit-{size}{ape}_100e_coco.py'
+    name = f'{detector}_adpe-vit-{size}{ape}_{length}_coco.py'
     model, settings = settings_of(name)
     blocks = model.backbone.num_layers
     seen = 0
@@ -54,11 +60,57 @@ def test_lr_and_weight_decay_are_those_of_detectron2(detector, size, rate, ape):
                 depth = int(module_name.split('.')[2]) + 1
             elif param_name == 'pos_embed' or module_name.startswith('backbone.patch_embed'):
                 depth = 0
-            decay = 0.0 if type(module) is nn.LayerNorm or param_name == 'pos_embed' else 0.1
+            spared = type(module) is nn.LayerNorm or param_name == 'pos_embed'
+            decay = 0.0 if spared and size != 'h' else 0.1
             lr = 1e-4 * rate ** (blocks + 1 - depth)
             assert settings[id(param)] == (pytest.approx(lr), decay), (module_name, param_name)
             seen += 1
     assert seen == len(settings)
+
+
+# Iterations, images per iteration, lr; then, of the whole training, warm-up and steps. detectron2:
+# projects/ViTDet/configs/COCO, configs/common/coco_schedule.py (1x); AdPE: README.md, detection/.
+STEPS = (163889 / 184375, 177546 / 184375)
+SOURCES = {
+    '100e': (184375, 64, 1e-4, 250 / 184375, STEPS),
+    '75e': (184375 * 3 // 4, 64, 1e-4, 250 / 184375, STEPS),
+    '400k': (400000, 32, 5e-5, 250 / 184375, STEPS),
+    '25e': (184375, 16, 1e-4, 1000 / 184375, STEPS),  # 64 images per step of the optimiser
+    '1x': (90000, 16, 1e-4, 1000 / 90000, (2 / 3, 8 / 9)),
+}
+EPOCHS = {'100e': 100, '75e': 75, '25e': 25, '1x': 12, '400k': 108.5}
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_length_batch_and_schedule_are_those_of_the_source(name):
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    kind = name.split('_')[-2]
+    iterations, images, lr, warm_up, steps = SOURCES[kind]
+    assert cfg.train_cfg.max_iters == iterations
+    assert iterations * images / 118000 == pytest.approx(EPOCHS[kind], rel=0.02)
+    gpus = dict(b=32, l=64, h=64)[name[name.index('vit-') + 4]] if images == 64 else 8
+    assert gpus * cfg.train_dataloader.batch_size == images
+    accumulated = cfg.optim_wrapper.get('accumulative_counts', 1)
+    assert images * accumulated == cfg.auto_scale_lr.base_batch_size
+    assert cfg.optim_wrapper.optimizer.lr == lr
+    # The whole training in 10000 iterations; to 1.5 of them, as mmengine's warm-up is shorter.
+    length = 10000
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedules = [
+        PARAM_SCHEDULERS.build(dict(in_iterations(schedule, length), optimizer=optimizer))
+        for schedule in cfg.param_scheduler
+    ]
+
+    def factor(at):
+        rising = min(max(at / warm_up, 0), 1)
+        return (0.001 + 0.999 * rising) * 0.1 ** sum(at >= step for step in steps)
+
+    for iteration in range(length):
+        low, high = sorted(factor((iteration + more) / length) for more in (-1.5, 1.5))
+        assert low * (1 - 1e-6) <= optimizer.param_groups[0]['lr'] <= high * (1 + 1e-6)
+        optimizer.step()
+        for schedule in schedules:
+            schedule.step()
 
 
 def test_jitter_moves_polygons_with_the_image(tmp_path):
