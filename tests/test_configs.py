@@ -35,6 +35,7 @@ KEYS = {
     'log_processor', 'log_level', 'load_from', 'resume', 'randomness', 'runner_type', 'strategy',
     'val_dataloader', 'val_evaluator', 'val_cfg', 'test_dataloader', 'test_evaluator', 'test_cfg',
     'tta', 'tta_model', 'tta_pipeline',  # by tools/test.py
+    'custom_imports',  # by Config.fromfile
 }  # fmt: skip
 # What mmengine's Runner and torch's DataLoader read.
 LOADER_KEYS = {*inspect.signature(DataLoader).parameters, 'collate_fn', 'sampler', 'dataset'}
@@ -160,28 +161,18 @@ def test_an_environment_variable_says_where_mini_scenes_are(monkeypatch):
     assert cfg.test_evaluator.ann_file == 'elsewhere/coco/annotations/instances_val2017.json'
 
 
-@pytest.mark.parametrize('path', TASKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    'path', [path for path in TASKS if path.parent.name != 'det'], ids=lambda path: path.stem
+)
 def test_task_schedule_arithmetic(path):
-    """Warm-up and decay meet; the batch is what lr is meant for."""
+    """Warm-up and decay meet; the batch is what lr is meant for. Detection: test_detection/."""
     cfg = Config.fromfile(path)
     warm_up, decay = cfg.param_scheduler
-    length = cfg.train_cfg.get('max_iters') or cfg.train_cfg.max_epochs
-    if decay.type == 'MultiStepLR':  # detectron2's steps, whole run or in proportion
-        steps = [step * 184375 for step in decay.milestones]
-        assert steps == pytest.approx([163889, 177546])
-    else:
-        assert decay.begin == warm_up.end
+    assert decay.begin == warm_up.end
     if 'mini' in path.stem:
         return
-    gpus = 8
-    if path.parent.name == 'det':
-        gpus = 8 if '25e' in path.stem else 64 if 'vit-l' in path.stem else 32
-    batch = gpus * cfg.train_dataloader.batch_size * cfg.optim_wrapper.get('accumulative_counts', 1)
+    batch = 8 * cfg.train_dataloader.batch_size * cfg.optim_wrapper.get('accumulative_counts', 1)
     assert batch == cfg.auto_scale_lr.base_batch_size
-    if path.parent.name == 'det':
-        seen = length * gpus * cfg.train_dataloader.batch_size
-        epochs = 25 if '25e' in path.stem else 100
-        assert seen / 118000 == pytest.approx(epochs, rel=1e-3)
 
 
 @pytest.mark.parametrize('path', TASKS, ids=lambda path: path.stem)

@@ -17,6 +17,7 @@ MAY_IMPORT = {
     'launch': {'devices'},
     'checkpoints': {'registry'},
     'models': {'registry', 'checkpoints'},
+    'detection': {'registry'},
     'datasets': {'registry'},
     'engine': {'version', 'registry', 'launch', 'checkpoints', 'models', 'datasets'},
     'evaluation': {
@@ -78,6 +79,12 @@ def test_models_need_mmpretrain_only():
         if part_of(path) == 'models':
             libraries = {name.split('.')[0] for name in imports(path)}
             assert not libraries & {'mmseg', 'mmdet'}, path
+
+
+def test_only_configs_import_what_needs_mmdet():
+    for path in PACKAGE:
+        if part_of(path) != 'detection':
+            assert not any(n.startswith('adpe_mm.detection') for n in imports(path)), path
 
 
 def test_nothing_imports_a_script():

@@ -15,7 +15,7 @@ from .describing import (
     is_pretraining,
     pretraining_of,
 )
-from .fitting import check_fits, unwrap
+from .fitting import check_fits, resize_patch_kernel, unwrap
 from .lookups import LOOKUPS, decode_lookup, encode_lookup
 from .reading import file_hash, find_weights, load_weights, read_checkpoint, read_config
 from .writing import AtomicLocalBackend, check_resumable, write_checkpoint
@@ -48,6 +48,7 @@ __all__ = [
     'pretraining_of',
     'read_checkpoint',
     'read_config',
+    'resize_patch_kernel',
     'format_description',
     'to_timm',
     'unwrap',

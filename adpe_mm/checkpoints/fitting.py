@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -12,6 +13,23 @@ def unwrap(model: nn.Module) -> nn.Module:
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model
+
+
+def resize_patch_kernel(kernel: Tensor, size: tuple[int, int]) -> Tensor:
+    """A patch embedding's kernel for patches of another size, interpolated bicubically.
+
+    So MAE's ViT-H, of patches of 14 px, begins in ViTDet at 16 px (Li et al., arXiv 2203.16527,
+    appendix; the way of interpolating is that of facebookresearch/long_seq_mae, issue 2).
+
+    Args:
+        kernel: (E, channels, height, width).
+        size: Height and width of a patch in pixels.
+
+    Returns:
+        Tensor of shape (E, channels, *size).
+    """
+    resized = F.interpolate(kernel.float(), size, mode='bicubic', align_corners=False)
+    return resized.to(kernel.dtype)
 
 
 def check_fits(

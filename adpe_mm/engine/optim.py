@@ -40,8 +40,10 @@ class LayerDecayOptimWrapperConstructor:
             - ``layer_decay_rate`` (float): A parameter at depth d of max_depth learns at
               ``lr * rate ** (max_depth - d)``; depths come from the backbone's
               `get_layer_depth`. 1.0 (one lr for all) by default.
-            - ``no_decay`` (list[str]): Last parts of the names of parameters without weight
-              decay, next to all 1-D parameters, which never have it.
+            - ``decay_1d`` (bool): Whether 1-D parameters, which are biases and those of norms,
+              have weight decay too. False by default.
+            - ``no_decay`` (list[str]): Parts of the names of parameters without weight decay:
+              'ln1' stands for all in modules of that name.
             - ``ascent`` (dict): Settings of the ascent group, such as ``lr``. Its weight decay
               is 0 and its lr that of the optimiser by default.
 
@@ -49,7 +51,7 @@ class LayerDecayOptimWrapperConstructor:
         ValueError: For an unknown key, a missing lr, or an optimiser that cannot maximise.
     """
 
-    KEYS = ('layer_decay_rate', 'no_decay', 'ascent')
+    KEYS = ('layer_decay_rate', 'decay_1d', 'no_decay', 'ascent')
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         self.optim_wrapper_cfg = optim_wrapper_cfg
@@ -79,8 +81,8 @@ class LayerDecayOptimWrapperConstructor:
             raise ValueError('optim_wrapper.optimizer needs an lr')
         lr = optimizer_cfg['lr']
         rate = self.paramwise_cfg.get('layer_decay_rate', 1.0)
-        no_decay = tuple(self.paramwise_cfg.get('no_decay', ()))
-        one_dimensional = _one_dimensional(model)
+        no_decay = set(self.paramwise_cfg.get('no_decay', ()))
+        not_decaying = set() if self.paramwise_cfg.get('decay_1d') else _one_dimensional(model)
         model = unwrap(model)
         ascending = {
             id(param)
@@ -96,7 +98,7 @@ class LayerDecayOptimWrapperConstructor:
             depth = num_depths = 0
             if rate != 1:
                 depth, num_depths = model.backbone.get_layer_depth(name, 'backbone.')
-            decays = name not in one_dimensional and name.rpartition('.')[2] not in no_decay
+            decays = name not in not_decaying and no_decay.isdisjoint(name.split('.'))
             members[depth, decays].append(param)
         groups = []
         for depth, decays in sorted(members):

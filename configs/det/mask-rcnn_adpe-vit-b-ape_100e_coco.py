@@ -6,8 +6,8 @@
 Beside the absolute positions ViTDet learns its own decomposed relative ones. For MAE or MAE+ give
 their checkpoint: ``--cfg-options model.backbone.init_cfg.checkpoint=PATH``.
 
-AP box / mask of MAE in this detector (detectron2): 51.6 / 45.9; of AdPE: the paper gives none;
-here: not run.
+AP box / mask of MAE in this detector: 51.6 / 45.9 (facebookresearch/detectron2,
+projects/ViTDet/README.md); of AdPE: none is published; here: not run.
 """
 
 _base_ = './mask-rcnn_adpe-vit-b_100e_coco.py'

@@ -5,8 +5,9 @@
 
 For another pretraining add ``--cfg-options model.backbone.init_cfg.checkpoint=PATH``.
 
-AP box / mask (paper): 53.5 / 46.5, quoted as a gain of 3.2 / 1.6 over MAE's Mask R-CNN, though the
-official instructions train the Cascade; here: not run.
+AP box / mask: the paper gives none of this detector, see README.md for what it says; MAE in this
+detector with absolute positions (facebookresearch/detectron2, projects/ViTDet/README.md):
+51.6 / 45.9; here: not run.
 """
 
 _base_ = [

@@ -1,8 +1,13 @@
 """Mask R-CNN on AdPE ViT-L (relative positions) as ViTDet, COCO, 100 epochs.
 
-    NNODES=8 tools/dist_train.sh configs/det/mask-rcnn_adpe-vit-l_100e_coco.py 8    # 64 GPUs x 1
+    NNODES=8 tools/dist_train.sh configs/det/mask-rcnn_adpe-vit-l_100e_coco.py 8
+    tools/dist_test.sh configs/det/mask-rcnn_adpe-vit-l_100e_coco.py CHECKPOINT 8
 
-The paper gives no result for it; here: not run.
+64 GPUs x 1 image. For another pretraining add
+``--cfg-options model.backbone.init_cfg.checkpoint=PATH``.
+
+AP box / mask: the paper gives no result of ViT-L; MAE in this detector with absolute positions
+(facebookresearch/detectron2, projects/ViTDet/README.md): 55.5 / 49.2; here: not run.
 """
 
 _base_ = './mask-rcnn_adpe-vit-b_100e_coco.py'

@@ -15,7 +15,7 @@ from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from adpe_mm.checkpoints import check_fits, load_weights
+from adpe_mm.checkpoints import check_fits, load_weights, resize_patch_kernel
 from adpe_mm.registry import MODELS
 
 from ..layers.attention import Attention
@@ -365,6 +365,8 @@ class AdPEViT(BaseModule):
     def load_pretrained(self, weights: dict[str, Tensor], prefix: str | None = None) -> None:
         """Load what was pretrained, and make sure that it is this network.
 
+        The patch kernel and the absolute positions may be of another size: they are interpolated.
+
         Args:
             weights: A state dict. Arrays whose names do not start with `prefix` are left behind.
             prefix: What stands before the names of the backbone; ``'backbone.'`` where names begin
@@ -381,6 +383,14 @@ class AdPEViT(BaseModule):
             for name, value in weights.items()
             if name.startswith(prefix)
         }
+        name, size = 'patch_embed.projection.weight', self.patch_embed.projection.kernel_size
+        if name in own and own[name].shape[2:] != size:
+            given = own[name].shape[-1]
+            print_log(
+                f'the kernel of {given} px patches is interpolated to {self.patch_size} px',
+                logger='current',
+            )
+            own[name] = resize_patch_kernel(own[name], size)
         # New are the norm of the mean (avg_featmap) and decomposed relative positions.
         allowed = [r'mask_token', r'ln2\..*', r'layers\.\d+\.attn\.decomposed_rpe\..*']
         if not self.final_norm:

@@ -1,4 +1,7 @@
-"""COCO instances with large-scale jitter to 1024 px, 2 images per GPU."""
+"""COCO instances with large-scale jitter to 1024 px, 2 images per GPU.
+
+As detectron2: masks are polygons, and Pillow resizes images, which smooths what it shrinks.
+"""
 
 train_dataloader = dict(
     batch_size=2,
@@ -14,13 +17,14 @@ train_dataloader = dict(
         filter_cfg=dict(filter_empty_gt=True, min_size=32),
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+            dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
             dict(type='RandomFlip', prob=0.5),
             dict(
                 type='RandomResize',
                 scale=(1024, 1024),
                 ratio_range=(0.1, 2.0),
                 keep_ratio=True,
+                backend='pillow',
             ),
             dict(
                 type='RandomCrop',
@@ -47,7 +51,7 @@ val_dataloader = dict(
         test_mode=True,
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='Resize', scale=(1024, 1024), keep_ratio=True),
+            dict(type='Resize', scale=(1024, 1024), keep_ratio=True, backend='pillow'),
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
             dict(
                 type='PackDetInputs',

@@ -1,12 +1,15 @@
-"""Cascade Mask R-CNN on ViTDet-B: three box heads, each for a higher overlap."""
+"""Cascade Mask R-CNN on ViTDet-B as in detectron2: three box heads, each for a higher overlap.
+
+One mask head, which learns from the first stage's proposals; see `CascadeRoIHead`.
+"""
 
 _base_ = './mask-rcnn_vitdet-b.py'
+custom_imports = dict(imports=['adpe_mm.detection'])
 model = dict(
     type='CascadeRCNN',
     roi_head=dict(
-        type='CascadeRoIHead',
-        num_stages=3,
-        stage_loss_weights=[1, 0.5, 0.25],
+        type='adpe_mm.CascadeRoIHead',
+        overlaps=(0.6, 0.7),  # of the second and third stage; the first's is 0.5
         bbox_head=[
             dict(
                 type='Shared4Conv1FCBBoxHead',
@@ -18,42 +21,13 @@ model = dict(
                 bbox_coder=dict(
                     type='DeltaXYWHBBoxCoder',
                     target_means=[0.0, 0.0, 0.0, 0.0],
-                    target_stds=stds,
+                    target_stds=[1 / 10 / stage, 1 / 10 / stage, 1 / 5 / stage, 1 / 5 / stage],
                 ),
                 reg_class_agnostic=True,
                 loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
                 loss_bbox=dict(type='L1Loss', loss_weight=1.0),
             )
-            for stds in (
-                [0.1, 0.1, 0.2, 0.2],
-                [0.05, 0.05, 0.1, 0.1],
-                [0.033, 0.033, 0.067, 0.067],
-            )
-        ],
-    ),
-    train_cfg=dict(
-        rcnn=[
-            dict(
-                assigner=dict(
-                    type='MaxIoUAssigner',
-                    pos_iou_thr=overlap,
-                    neg_iou_thr=overlap,
-                    min_pos_iou=overlap,
-                    match_low_quality=False,
-                    ignore_iof_thr=-1,
-                ),
-                sampler=dict(
-                    type='RandomSampler',
-                    num=512,
-                    pos_fraction=0.25,
-                    neg_pos_ub=-1,
-                    add_gt_as_proposals=True,
-                ),
-                mask_size=28,
-                pos_weight=-1,
-                debug=False,
-            )
-            for overlap in (0.5, 0.6, 0.7)
+            for stage in (1, 2, 3)
         ],
     ),
 )

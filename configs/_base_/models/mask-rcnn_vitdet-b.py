@@ -94,7 +94,7 @@ model = dict(
                 type='MaxIoUAssigner',
                 pos_iou_thr=0.7,
                 neg_iou_thr=0.3,
-                min_pos_iou=0.3,
+                min_pos_iou=0.0,  # a small object has its best anchor, however little they overlap
                 match_low_quality=True,
                 ignore_iof_thr=-1,
             ),

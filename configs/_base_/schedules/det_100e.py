@@ -5,7 +5,8 @@ optim_wrapper = dict(
     dtype='bfloat16',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.1, fused=True),
     constructor='adpe_mm.LayerDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(layer_decay_rate=0.7, no_decay=['pos_embed']),
+    # As detectron2: biases decay, and so do the norms of the pyramid and the heads.
+    paramwise_cfg=dict(layer_decay_rate=0.7, decay_1d=True, no_decay=['pos_embed', 'ln1', 'ln2']),
 )
 # 32 GPUs x 2; the lr follows the real global batch.
 auto_scale_lr = dict(enable=True, base_batch_size=64)
