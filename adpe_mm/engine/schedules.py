@@ -23,6 +23,8 @@ def in_iterations(schedule: dict, length: int) -> dict:
     if not fractions and not any(map(_is_fraction, milestones)):
         return schedule
     found = {key: max(2, round(value * length)) if value else 0 for key, value in fractions.items()}
+    if 'begin' in found:  # within the training, be it one iteration long
+        found['begin'] = min(found['begin'], length - 1)
     if milestones:
         found['milestones'] = [
             round(value * length) if _is_fraction(value) else value for value in milestones

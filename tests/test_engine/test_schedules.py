@@ -54,6 +54,7 @@ def test_fractions_are_of_the_training():
     assert in_iterations(linear, 40) == dict(linear, end=10, by_epoch=False)
     # One iteration of warm-up would leave lr at its first value for ever.
     assert in_iterations(linear, 4)['end'] == 2
+    assert in_iterations(dict(type='PolyLR', begin=0.25), 1)['begin'] == 0
     steps = dict(type='MultiStepLR', begin=0, milestones=[0.5, 0.75], gamma=0.1)
     assert in_iterations(steps, 80)['milestones'] == [40, 60]
     cosine = dict(type='CosineAnnealingLR', begin=0.25, end=1.0, convert_to_iter_based=True)
