@@ -3,8 +3,7 @@
     tools/dist_train.sh configs/cls/adpe-vit-h-ape_50e_in1k-448px.py 8
 
 8 GPUs x 16 x 8 accumulated = 1024; where memory is short, `model.backbone.with_cp=True`. All other
-numbers are those of 224 px, as in mmpretrain's vit-huge-p14_32xb8-coslr-50e_in1k-448px: MAE's paper
-names no others.
+numbers are those of 224 px, as in mmpretrain's vit-huge-p14_32xb8-coslr-50e_in1k-448px.
 
 Top-1: none published; MAE 87.8 (its paper), 87.3 (mmpretrain); here: not run.
 """
