@@ -14,9 +14,10 @@ from pathlib import Path
 
 import torch
 import torch.distributed
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 from adpe_mm import devices
+from adpe_mm.options import ConfigOptions, merge_options
 
 PACKAGE = Path(__file__).resolve().parent
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of malloc.h
@@ -29,7 +30,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         help='overrides of the config, key=value; lists as key="[a,b]" or key=a,b',
     )
     parser.add_argument(
@@ -47,12 +48,13 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
     Raises:
         FileNotFoundError: If there is no such config.
         RuntimeError: If this machine has GPUs that torch does not see.
+        ValueError: If brackets of an override do not match.
     """
     devices.require()
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no config '{path}': see configs/")
     cfg = Config.fromfile(path)
-    cfg.merge_from_dict(options or {})
+    merge_options(cfg, options or {})
     return cfg
 
 

@@ -14,14 +14,16 @@ MAY_IMPORT = {
     '__init__': {'version', 'ops'},
     'registry': set(),
     'devices': set(),
-    'launch': {'devices'},
+    'options': set(),
+    'launch': {'devices', 'options'},
     'checkpoints': {'registry'},
     'models': {'registry', 'checkpoints'},
     'detection': {'registry'},
     'datasets': {'registry'},
     'engine': {'version', 'registry', 'launch', 'checkpoints', 'models', 'datasets'},
     'evaluation': {
-        'version', 'registry', 'launch', 'checkpoints', 'models', 'datasets', 'engine',
+        'version', 'registry', 'options', 'launch', 'checkpoints', 'models', 'datasets',
+        'engine',
     },
     'api': {
         'version', 'registry', 'launch', 'checkpoints', 'models', 'datasets', 'engine',

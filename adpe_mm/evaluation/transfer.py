@@ -15,6 +15,7 @@ from mmengine.config import Config
 
 from adpe_mm.checkpoints import describe
 from adpe_mm.launch import read_config
+from adpe_mm.options import Option
 
 TASKS = ('cls', 'seg', 'det')
 
@@ -88,7 +89,7 @@ def load(path: str, options: list[str]) -> Config:
         key, equals, value = option.partition('=')
         if not equals:
             raise ValueError(f"an option must be key=value, got '{option}'")
-        pairs[key] = int(value) if value.isdigit() else value
+        pairs[key] = Option(value)
     return read_config(path, pairs)
 
 

@@ -13,11 +13,11 @@ import argparse
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 
 from adpe_mm.evaluation.predictions import Predictor, images_to_draw
 from adpe_mm.launch import one_sentence_errors, read_config
+from adpe_mm.options import ConfigOptions
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,7 +34,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--score', type=float, default=0.3, help='of the boxes that are drawn')
     parser.add_argument('--attention', action='store_true', help='draw the attention as well')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='overrides, key=value')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=ConfigOptions, help='overrides, key=value'
+    )
     return parser.parse_args()
 
 

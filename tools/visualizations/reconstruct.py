@@ -12,7 +12,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
 from PIL import Image
 
 from adpe_mm.datasets import find_images
@@ -20,6 +19,7 @@ from adpe_mm.evaluation.drawing import plot_adversary, reconstruction_sheet
 from adpe_mm.evaluation.reconstruction import load_model, open_images, reconstruct, spread
 from adpe_mm.launch import one_sentence_errors, read_config
 from adpe_mm.models import NoAdversary
+from adpe_mm.options import ConfigOptions
 
 PER_SHEET = 8
 
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument('--out', default='reconstructions', help='folder to write to')
     parser.add_argument('--num', type=int, default=16, help='how many images at most')
     parser.add_argument('--seed', type=int, default=0, help='chooses the masks')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='overrides')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help='overrides')
     args = parser.parse_args()
     model = load_model(read_config(args.config, args.cfg_options), args.checkpoint)
     size = model.backbone.patch_embed.init_input_size
