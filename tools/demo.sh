@@ -34,8 +34,6 @@ export MINI_DATA=$data # the configs look there
 python -m adpe_mm.devices 1 # says so if there are GPUs that torch cannot use
 # One process per GPU; without GPUs, two on the CPU.
 processes=$(python -c 'import torch; print(min(torch.cuda.device_count(), 2) or 2)')
-PORT=${PORT:-$(python -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')}
-export PORT
 
 # Replaces the (sub)shell that calls it, so that a signal reaches the launcher.
 train() {

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 if [ $# -lt 3 ]; then
-    echo "usage: [PORT=29500] $0 CONFIG CHECKPOINT GPUS [arguments]" >&2
+    echo "usage: $0 CONFIG CHECKPOINT GPUS [arguments]" >&2
     exit 2
 fi
 exec "$(dirname "${BASH_SOURCE[0]}")/dist_run.sh" "$3" test.py "$1" "$2" "${@:4}"

@@ -6,7 +6,7 @@
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
-    echo "usage: [NNODES=1 NODE_RANK=0 MASTER_ADDR=127.0.0.1 PORT=29500] $0 CONFIG GPUS [arguments]" >&2
+    echo "usage: [NNODES=1 NODE_RANK=0 MASTER_ADDR=127.0.0.1] $0 CONFIG GPUS [arguments]" >&2
     exit 2
 fi
 exec "$(dirname "${BASH_SOURCE[0]}")/dist_run.sh" "$2" train.py "$1" "${@:3}"

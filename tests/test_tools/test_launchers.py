@@ -1,7 +1,10 @@
 """The shell launchers, with stand-ins for python and srun that print what they are given."""
 
 import os
+import re
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,11 @@ OF_THE_LAUNCHERS = ('NNODES', 'NODE_RANK', 'MASTER_ADDR', 'PORT', 'GPUS', 'PYTHO
 def stand_in(tmp_path):
     for name in ('python', 'srun'):
         script = tmp_path / name
-        script.write_text('#!/bin/sh\nprintf "%s\\n" "$0" "$PYTHONPATH" "$@"\n')
+        # What is asked of Python itself, such as for a free port, is no stand-in's business.
+        script.write_text(
+            f'#!/bin/sh\n[ "$1" = -c ] && exec {sys.executable} "$@"\n'
+            'printf "%s\\n" "$0" "$PYTHONPATH" "$@"\n'
+        )
         script.chmod(0o755)
     return tmp_path
 
@@ -34,12 +41,29 @@ def test_dist_train_on_one_machine(stand_in):
     lines = done.stdout.splitlines()
     # First it asks whether so many processes can run here.
     assert lines[1:5] == [str(ROOT), '-m', 'adpe_mm.devices', '8']
+    port = lines.pop(12)
     assert lines[6:] == [
         str(ROOT), '-m', 'torch.distributed.run',
         '--nnodes=1', '--node_rank=0', '--master_addr=127.0.0.1',
-        '--master_port=29500', '--nproc_per_node=8', str(ROOT / 'tools' / 'train.py'),
+        '--nproc_per_node=8', str(ROOT / 'tools' / 'train.py'),
         'c.py', '--resume', '--work-dir', 'a b', '--launcher', 'pytorch',
     ]  # fmt: skip
+    assert re.fullmatch(r'--master_port=\d{4,5}', port)
+
+
+def test_runs_on_one_machine_do_not_meet(stand_in):
+    ports = set()
+    for _ in range(3):
+        done = run('dist_train.sh', 'c.py', '2', stand_in=stand_in)
+        ports |= set(re.findall(r'--master_port=(\d+)', done.stdout))
+    assert len(ports) == 3
+    with socket.create_server(('127.0.0.1', 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run('dist_train.sh', 'c.py', '2', stand_in=stand_in, PORT=port)
+    assert done.returncode == 2
+    assert f'PORT={port} is no free port: another run may have it, leave PORT out' in done.stderr
+    done = run('dist_train.sh', 'c.py', '2', stand_in=stand_in, PORT=port)
+    assert f'--master_port={port}\n' in done.stdout
 
 
 def test_dist_train_on_several_machines(stand_in):
