@@ -416,6 +416,34 @@ class AdPEViT(BaseModule):
         own = {name: value for name, value in own.items() if name in expected}
         self.load_state_dict(own, strict=False)
 
+    def fit_positions(self, loaded: Tensor) -> Tensor:
+        """Interpolate a checkpoint's absolute positions to the grid of this network's.
+
+        Args:
+            loaded: (1, any number, E), with cls in front or without.
+
+        Returns:
+            A tensor of the shape of `pos_embed`, without cls if this network has none.
+
+        Raises:
+            ValueError: If they must be resized and are not those of a square grid.
+        """
+        if loaded.shape == self.pos_embed.shape:
+            return loaded
+        extra = self.num_extra_tokens
+        if not extra and round(loaded.shape[1] ** 0.5) ** 2 != loaded.shape[1]:
+            loaded = loaded[:, 1:]  # of cls
+        side = round((loaded.shape[1] - extra) ** 0.5)
+        if side * side != loaded.shape[1] - extra:
+            raise ValueError(
+                f'cannot tell rows from columns in pos_embed of shape {tuple(loaded.shape)}: only '
+                'those of a square grid can be resized; resize them first, to '
+                f'{self.position_grid_size} patches'
+            )
+        return resize_pos_embed(
+            loaded, (side, side), self.position_grid_size, self.interpolate_mode, extra
+        )
+
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Extract features.
 
@@ -501,24 +529,6 @@ class AdPEViT(BaseModule):
 
 
 def _fit_loaded_positions(module: AdPEViT, state_dict: dict, prefix: str, *args) -> None:
-    """Interpolate a checkpoint's absolute positions to this network's grid, without cls if it has
-    none.
-    """
     key = prefix + 'pos_embed'
-    loaded = state_dict.get(key)
-    if loaded is None or loaded.shape == module.pos_embed.shape:
-        return
-    extra = module.num_extra_tokens
-    side = round(loaded.shape[1] ** 0.5)
-    if not extra and (side * side) != loaded.shape[1]:
-        loaded = loaded[:, 1:]  # of cls
-    side = round((loaded.shape[1] - extra) ** 0.5)
-    if side * side != loaded.shape[1] - extra:
-        raise ValueError(
-            f'cannot tell rows from columns in {key} of shape {tuple(loaded.shape)}: only those of '
-            'a square grid can be resized; resize them first, to '
-            f'{module.position_grid_size} patches'
-        )
-    state_dict[key] = resize_pos_embed(
-        loaded, (side, side), module.position_grid_size, module.interpolate_mode, extra
-    )
+    if key in state_dict:
+        state_dict[key] = module.fit_positions(state_dict[key])
