@@ -49,8 +49,11 @@ def test_checkpoint_is_made_by_a_pretraining_config(path):
 
 @pytest.mark.parametrize('path', CONVERTED, ids=lambda path: path.stem)
 def test_converted_checkpoint_is_made_by_the_command_of_the_docstring(path):
-    command, _, rest = path.read_text().partition('mae_to_adpe.py')[2].partition('\n    ')
-    words = (command + ' ' + rest.split('\n')[0]).replace('\\', ' ').split()
+    words = []
+    for line in path.read_text().partition('mae_to_adpe.py')[2].split('\n'):
+        words += line.rstrip('\\').split()
+        if not line.endswith('\\'):
+            break
     backbone = Config.fromfile(path).model.backbone
     assert begins_from(path).checkpoint in words
     lookup = words[words.index('--rpe-lookup') + 1] if '--rpe-lookup' in words else None
