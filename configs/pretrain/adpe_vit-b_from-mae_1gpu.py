@@ -10,7 +10,7 @@ token are new. The file is facebookresearch/mae's (its README, 'Pre-trained chec
 ViT-B, -L and -H; for the others add ``--cfg-options model.backbone.arch=l``. Time and memory are
 those of `adpe_vit-b_1gpu.py`. The lr is that of training from scratch and was not searched.
 
-On mini scenes such a start is measured: `adpe_vit-mini_from-mae_mini.py`. Here: not run.
+Here: not run, but on mini scenes (README.md, 'From public weights of MAE').
 """
 
 _base_ = './adpe_vit-b_1gpu.py'
