@@ -12,8 +12,9 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import RUNNERS, init_default_scope
+from mmpretrain.models.selfsup import MAEViT
 
-from adpe_mm.checkpoints import decode_lookup, read_checkpoint
+from adpe_mm.checkpoints import backbone_config, decode_lookup, load_weights, read_checkpoint
 from adpe_mm.engine import LayerDecayOptimWrapperConstructor
 from adpe_mm.registry import MODELS
 from tests.helpers import tiny_config
@@ -127,6 +128,72 @@ def test_one_step_from_pretraining(task, position, how, data, pretrained, tmp_pa
     hub = runner.message_hub.get_info('pretraining')
     assert (hub['method'], hub['variant']) == ('AdPE', f'{position.upper()} coordinate')
     assert hub['checkpoint'] == path and len(hub['sha256']) == 64
+
+
+def test_a_relative_position_bias_learns_in_a_task(data, pretrained, tmp_path):
+    """As in mmsegmentation's MAE: it begins at 0, moves and is kept."""
+    init_cfg = dict(type='Pretrained', checkpoint=str(pretrained / 'ape.pth'))
+    bias = {'model.backbone.rel_pos_bias': True}
+    steps = {'train_cfg.max_iters': 3, 'default_hooks.checkpoint.interval': 3}
+    runner = make_runner('seg', data, 'ape', tmp_path / 'run', init_cfg=init_cfg, **bias, **steps)
+    tables = [layer.attn.rel_pos_bias.table for layer in runner.model.backbone.layers]
+    assert not any(table.any() for table in tables)
+    runner.train()
+    assert all(table.any() for table in tables)
+    path = (tmp_path / 'run' / 'last_checkpoint').read_text()
+    assert backbone_config(path)['rel_pos_bias'] is True
+    again = make_runner('seg', data, 'ape', tmp_path / 'again', load_from=path, **bias)
+    again.load_checkpoint(path)
+    loaded = again.model.backbone.layers[0].attn.rel_pos_bias.table
+    assert torch.equal(loaded, tables[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('position', ['ape', 'rpe'])
+def test_pretraining_goes_on_from_mae(position, data, tmp_path):
+    """By the converter and a config, with both kinds of positions."""
+    mae = MAEViT(arch=ARCH, img_size=64, patch_size=8)
+    mae.init_weights()
+    weights = {f'backbone.{name}': value for name, value in mae.state_dict().items()}
+    torch.save(dict(state_dict=weights), tmp_path / 'mae.pth')
+    converter, path = ROOT / 'tools/model_converters/mae_to_adpe.py', tmp_path / 'ours.pth'
+    lookup = ['--rpe-lookup', 'interpolate'] if position == 'rpe' else []
+    run_tool(sys.executable, converter, tmp_path / 'mae.pth', path, '--num-heads', '3', *lookup)
+    cfg = Config.fromfile(ROOT / 'configs/pretrain/adpe_vit-mini_from-mae_mini.py')
+    cfg.merge_from_dict(
+        {
+            'model.backbone.arch': ARCH,
+            'model.backbone.position': position,
+            'model.backbone.init_cfg.checkpoint': str(path),
+            'train_dataloader.batch_size': 2,
+            'train_dataloader.num_workers': 0,
+            'train_dataloader.persistent_workers': False,
+            'train_dataloader.dataset.data_root': str(data / 'imagenet'),
+            'train_cfg.max_epochs': 1,
+            'visualizer.vis_backends': [dict(type='LocalVisBackend')],
+            'work_dir': str(tmp_path / 'run'),
+            'experiment_name': f'from_mae_{tmp_path.name}',
+        }
+    )
+    runner = RUNNERS.build(cfg)
+    steps = []
+
+    def look(step):
+        steps.append({n: v.detach().clone() for n, v in runner.model.state_dict().items()})
+
+    runner.call_hook = watched(runner.call_hook, look)
+    runner.train()
+    (start,) = steps
+    expected = load_weights(path)
+    expected.pop('backbone.pos_embed')  # of another grid; both are the fixed sine-cosine
+    assert len(expected) >= 4 * 12
+    assert all(torch.equal(start[name], value) for name, value in expected.items())
+    losses = runner.message_hub.get_scalar('train/loss').data[0]
+    assert len(losses) == 4 and torch.tensor(losses).isfinite().all()
+    moved = {n for n, v in runner.model.state_dict().items() if not torch.equal(v, start[n])}
+    assert {n for n in expected if n.endswith('qkv.weight')} <= moved
+    saved = read_checkpoint((tmp_path / 'run' / 'last_checkpoint').read_text())
+    assert saved['meta']['adpe_mm']['variant'] == f'{position.upper()} coordinate'
 
 
 def watched(call_hook, look):

@@ -18,7 +18,7 @@ UNKNOWN = dict(method='unknown', variant=None, checkpoint=None, sha256=None)
 # Settings of a backbone in a config that no array tells, or not always.
 _SETTINGS = (
     'arch', 'img_size', 'pretrain_img_size', 'patch_size', 'rpe_scaled_query', 'window_size',
-    'global_blocks', 'decomposed_rpe', 'interpolate_mode',
+    'global_blocks', 'decomposed_rpe', 'rel_pos_bias', 'interpolate_mode',
 )  # fmt: skip
 
 

@@ -1,11 +1,12 @@
-"""UperNet on AdPE ViT-B with absolute positions, ADE20K, 512 x 512, 160k iterations.
+"""UperNet on AdPE ViT-B with absolute positions alone, ADE20K, 512 x 512, 160k iterations.
 
     tools/dist_train.sh configs/seg/upernet_adpe-vit-b-ape_160k_ade20k-512x512.py 8
 
 For MAE, MAE+ or the embedding mode give their checkpoint:
-``--cfg-options model.backbone.init_cfg.checkpoint=PATH``.
+``--cfg-options model.backbone.init_cfg.checkpoint=PATH``. MAE's published results are of another
+network, with a relative position bias: see `upernet_adpe-vit-b-ape-bias_160k_ade20k-512x512.py`.
 
-mIoU of MAE: 48.1 (its paper), 48.13 (mmsegmentation); of AdPE: the paper gives none; here: not run.
+No published result; here: not run.
 """
 
 _base_ = './upernet_adpe-vit-b_160k_ade20k-512x512.py'

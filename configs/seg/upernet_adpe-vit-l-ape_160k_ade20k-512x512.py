@@ -1,23 +1,17 @@
-"""UperNet on AdPE ViT-L (absolute positions), ADE20K, 512 x 512, 160k iterations.
+"""UperNet on AdPE ViT-L with absolute positions alone, ADE20K, 512 x 512, 160k iterations.
 
     tools/dist_train.sh configs/seg/upernet_adpe-vit-l-ape_160k_ade20k-512x512.py 8
 
-There is no pretraining config for it: give the checkpoint, MAE's for example, by
-``--cfg-options model.backbone.init_cfg.checkpoint=PATH``.
+MAE's published 53.6 is of another network, with a relative position bias: see
+`upernet_adpe-vit-l-ape-bias_160k_ade20k-512x512.py`.
 
-mIoU of MAE: 53.6 (its paper); here: not run.
+No published result; here: not run.
 """
 
-_base_ = './upernet_adpe-vit-b-ape_160k_ade20k-512x512.py'
+_base_ = './upernet_adpe-vit-l_160k_ade20k-512x512.py'
 model = dict(
     backbone=dict(
-        arch='l',
-        out_indices=(7, 11, 15, 23),
-        drop_path_rate=0.2,
+        position='ape',
         init_cfg=dict(checkpoint='work_dirs/adpe_vit-l_ape-coord_1600e/epoch_1600.pth'),
     ),
-    neck=dict(embed_dim=1024),
-    decode_head=dict(in_channels=[1024, 1024, 1024, 1024], channels=1024),
-    auxiliary_head=dict(in_channels=1024),
 )
-optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.75))

@@ -69,6 +69,7 @@ def test_pretraining(to_gpu, position, mode):
         dict(position='rpe', rpe_lookup='interpolate'),
         dict(position='rpe', with_cls_token=False, window_size=14),
         dict(position='ape', with_cls_token=False, window_size=14, decomposed_rpe=True),
+        dict(position='ape', rel_pos_bias=True),
     ],
 )
 def test_dense_tasks(to_gpu, settings):

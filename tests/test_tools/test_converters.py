@@ -6,9 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmpretrain.models.selfsup import MAEViT
 
-from adpe_mm.checkpoints import convert, foreign_name, infer_config, load_weights, our_name
-from adpe_mm.models import AdPEViT, MAEPlus
+from adpe_mm.checkpoints import (
+    convert,
+    describe,
+    foreign_name,
+    infer_config,
+    load_weights,
+    our_name,
+)
+from adpe_mm.models import AdPEPretrainViT, AdPEViT, MAEPlus
+from adpe_mm.models.layers.position import sincos_position_grid
 
 DATA = Path(__file__).parents[1] / 'data' / 'reference'
 TOOLS = Path(__file__).parents[2] / 'tools' / 'model_converters'
@@ -90,6 +99,102 @@ def test_mae_encoder_loads_into_the_backbone(tmp_path):
     with np.load(DATA / 'ape_baseline.npz') as file:
         expected = torch.from_numpy(file['param/blocks.1.attn.proj.weight'])
     assert torch.equal(backbone.layers[1].attn.proj.weight, expected)
+
+
+@pytest.mark.parametrize('lookup', [None, 'bucket', 'interpolate'])
+def test_pretraining_goes_on_from_mae(tmp_path, lookup):
+    """The encoder is MAE's, its positions are of the crop's grid, and the decoder is new."""
+    torch.save(dict(model=mae_checkpoint()), tmp_path / 'mae.pth')
+    options = ['--rpe-lookup', lookup, '--num-heads', 3] if lookup else []
+    done = run('mae_to_adpe.py', tmp_path / 'mae.pth', tmp_path / 'ours.pth', *options)
+    assert done.returncode == 0, done.stderr
+    path = str(tmp_path / 'ours.pth')
+    weights = load_weights(path)
+    position = 'rpe' if lookup else 'ape'
+    described = describe(path)
+    assert (described['method'], described['position']) == ('MAE', position)
+    assert described['rpe_lookup'] == lookup
+    torch.manual_seed(0)
+    model = MAEPlus(
+        backbone=dict(
+            type='adpe_mm.AdPEPretrainViT',
+            arch=dict(embed_dims=48, num_layers=2, num_heads=3, feedforward_channels=192),
+            img_size=16,  # 4 x 4 patches, where the checkpoint's were 7 x 7
+            patch_size=4,
+            position=position,
+            rpe_lookup=lookup or 'bucket',
+            init_cfg=dict(type='Pretrained', checkpoint=path, prefix='backbone.'),
+        ),
+        neck=dict(type='adpe_mm.AdPEDecoder', embed_dims=32, num_layers=1, num_heads=2),
+        adversary=dict(
+            type='adpe_mm.AdversarialPosition',
+            mode='embedding' if lookup == 'bucket' else 'coordinate',
+        ),
+    )
+    model.init_weights()
+    started = model.state_dict()
+    assert torch.equal(model.backbone.pos_embed, sincos_position_grid((4, 4), 48))
+    for name, value in weights.items():
+        if name != 'backbone.pos_embed':
+            assert torch.equal(started[name], value), name
+    if lookup:
+        assert not started['backbone.layers.1.attn.rpe.table'].any()
+    assert started['neck.embed.weight'].std() > 0 and started['backbone.mask_token'].any()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    images = torch.randn(8, 3, 16, 16)
+    losses = []
+    for _ in range(4):
+        loss = model.loss(images)['loss']
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert np.isfinite(losses).all() and losses[-1] < losses[0]
+    learnt = model.backbone.layers[0].attn.qkv.weight
+    assert not torch.equal(learnt, weights['backbone.layers.0.attn.qkv.weight'])
+
+
+def test_tables_need_the_number_of_heads(tmp_path):
+    torch.save(dict(model=mae_checkpoint()), tmp_path / 'mae.pth')
+    tables = ['--rpe-lookup', 'bucket']
+    done = run('mae_to_adpe.py', tmp_path / 'mae.pth', tmp_path / 'ours.pth', *tables)
+    assert done.returncode == 1 and '--num-heads' in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+def test_mmpretrains_mae_gets_maes_positions(tmp_path):
+    """Its rows and columns are exchanged; so are the halves of all tokens, and nothing else."""
+    arch = dict(embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48)
+    theirs = MAEViT(arch=arch, img_size=32, patch_size=8)
+    theirs.init_weights()
+    with torch.no_grad():
+        for name, param in theirs.named_parameters():
+            if name != 'pos_embed':
+                param.normal_(std=0.3)
+    weights = {f'backbone.{name}': value for name, value in theirs.state_dict().items()}
+    weights['neck.mask_token'] = torch.zeros(1, 1, 16)
+    torch.save(dict(state_dict=weights, meta={}), tmp_path / 'mmpretrain.pth')
+    done = run('mae_to_adpe.py', tmp_path / 'mmpretrain.pth', tmp_path / 'ours.pth')
+    assert done.returncode == 0, done.stderr
+    assert 'neck.mask_token: of the decoder, left behind' in done.stdout
+    ours = AdPEViT(arch=arch, img_size=32, patch_size=8, out_type='raw').eval()
+    ours.load_pretrained(load_weights(tmp_path / 'ours.pth'))
+    torch.testing.assert_close(ours.pos_embed.detach(), sincos_position_grid((4, 4), 24))
+    images = torch.randn(2, 3, 32, 32)
+    theirs.eval()
+    expected = theirs(images, mask=None)[0]
+    first, second = ours(images)[0].chunk(2, dim=-1)
+    found = torch.cat((second, first), dim=-1)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_pretraining_does_not_go_on_from_other_positions(tmp_path):
+    arch = dict(embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48)
+    theirs = MAEViT(arch=arch, img_size=32, patch_size=8)
+    theirs.init_weights()
+    encoder = AdPEPretrainViT(arch=arch, img_size=16, patch_size=8)
+    with pytest.raises(ValueError, match='not the fixed sine-cosine grid'):
+        encoder.load_pretrained(theirs.state_dict())
 
 
 def test_unreadable_checkpoints(tmp_path):

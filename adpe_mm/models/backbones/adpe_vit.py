@@ -75,6 +75,7 @@ class Block(BaseModule):
         rpe_lookup: iRPE's look-up, see `ImageRelativePosition`.
         rpe_scaled_query: See `Attention`.
         decomposed_rpe_size: See `Attention`.
+        rel_pos_bias_size: See `Attention`.
         window_size: Side in patches of the windows that attention stays in; 0 for none.
     """
 
@@ -88,6 +89,7 @@ class Block(BaseModule):
         rpe_lookup: str | None = None,
         rpe_scaled_query: bool = True,
         decomposed_rpe_size: tuple[int, int] | None = None,
+        rel_pos_bias_size: tuple[int, int] | None = None,
         window_size: int = 0,
         init_cfg: dict | None = None,
     ) -> None:
@@ -95,7 +97,13 @@ class Block(BaseModule):
         self.window_size = window_size
         self.ln1 = nn.LayerNorm(embed_dims, eps=1e-6)
         self.attn = Attention(
-            embed_dims, num_heads, position, rpe_lookup, rpe_scaled_query, decomposed_rpe_size
+            embed_dims,
+            num_heads,
+            position,
+            rpe_lookup,
+            rpe_scaled_query,
+            decomposed_rpe_size,
+            rel_pos_bias_size,
         )
         self.ln2 = nn.LayerNorm(embed_dims, eps=1e-6)
         self.ffn = FFN(
@@ -190,6 +198,9 @@ class AdPEViT(BaseModule):
             quarter by default.
         decomposed_rpe: Whether each block has ViTDet's decomposed relative positions; those of
             a checkpoint are the same in number only at the same `img_size` and `window_size`.
+        rel_pos_bias: Whether each block has BEiT's relative position bias, 0 at first, as
+            mmsegmentation's MAE has; for ``position='ape'``, to be trained in fine-tuning. As
+            many numbers as at the same `img_size` and `window_size`, too.
         frozen_stages: -1 freezes nothing, 0 embedding and positions, i also the first i blocks,
             and `num_layers` the final norm too. What is frozen stays in evaluation mode.
         with_cp: Whether blocks keep only their input and compute all else again in backward.
@@ -198,8 +209,8 @@ class AdPEViT(BaseModule):
         init_cfg: mmengine's initialisation config.
 
     Raises:
-        ValueError: For an unknown arch, position, look-up, out_type or block index, or for a cls
-            token where there can be none.
+        ValueError: For an unknown arch, position, look-up, out_type or block index, for a cls
+            token where there can be none, or for a bias beside iRPE.
     """
 
     def __init__(
@@ -219,6 +230,7 @@ class AdPEViT(BaseModule):
         window_size: int = 0,
         global_blocks: Sequence[int] | None = None,
         decomposed_rpe: bool = False,
+        rel_pos_bias: bool = False,
         frozen_stages: int = -1,
         with_cp: bool = False,
         drop_path_rate: float = 0.0,
@@ -289,6 +301,7 @@ class AdPEViT(BaseModule):
                     rpe_lookup=rpe_lookup,
                     rpe_scaled_query=rpe_scaled_query,
                     decomposed_rpe_size=attended if decomposed_rpe else None,
+                    rel_pos_bias_size=attended if rel_pos_bias else None,
                     window_size=window_size if windowed else 0,
                 )
             )
@@ -391,8 +404,9 @@ class AdPEViT(BaseModule):
                 logger='current',
             )
             own[name] = resize_patch_kernel(own[name], size)
-        # New are the norm of the mean (avg_featmap) and decomposed relative positions.
-        allowed = [r'mask_token', r'ln2\..*', r'layers\.\d+\.attn\.decomposed_rpe\..*']
+        # New are the norm of the mean (avg_featmap) and what learns positions in a task alone.
+        learnt = r'layers\.\d+\.attn\.(decomposed_rpe|rel_pos_bias)\..*'
+        allowed = [r'mask_token', r'ln2\..*', learnt]
         if not self.final_norm:
             allowed.append(r'ln1\..*')
         if not self.num_extra_tokens:
@@ -401,6 +415,34 @@ class AdPEViT(BaseModule):
         expected = self.state_dict()
         own = {name: value for name, value in own.items() if name in expected}
         self.load_state_dict(own, strict=False)
+
+    def fit_positions(self, loaded: Tensor) -> Tensor:
+        """Interpolate a checkpoint's absolute positions to the grid of this network's.
+
+        Args:
+            loaded: (1, any number, E), with cls in front or without.
+
+        Returns:
+            A tensor of the shape of `pos_embed`, without cls if this network has none.
+
+        Raises:
+            ValueError: If they must be resized and are not those of a square grid.
+        """
+        if loaded.shape == self.pos_embed.shape:
+            return loaded
+        extra = self.num_extra_tokens
+        if not extra and round(loaded.shape[1] ** 0.5) ** 2 != loaded.shape[1]:
+            loaded = loaded[:, 1:]  # of cls
+        side = round((loaded.shape[1] - extra) ** 0.5)
+        if side * side != loaded.shape[1] - extra:
+            raise ValueError(
+                f'cannot tell rows from columns in pos_embed of shape {tuple(loaded.shape)}: only '
+                'those of a square grid can be resized; resize them first, to '
+                f'{self.position_grid_size} patches'
+            )
+        return resize_pos_embed(
+            loaded, (side, side), self.position_grid_size, self.interpolate_mode, extra
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Extract features.
@@ -487,24 +529,6 @@ class AdPEViT(BaseModule):
 
 
 def _fit_loaded_positions(module: AdPEViT, state_dict: dict, prefix: str, *args) -> None:
-    """Interpolate a checkpoint's absolute positions to this network's grid, without cls if it has
-    none.
-    """
     key = prefix + 'pos_embed'
-    loaded = state_dict.get(key)
-    if loaded is None or loaded.shape == module.pos_embed.shape:
-        return
-    extra = module.num_extra_tokens
-    side = round(loaded.shape[1] ** 0.5)
-    if not extra and (side * side) != loaded.shape[1]:
-        loaded = loaded[:, 1:]  # of cls
-    side = round((loaded.shape[1] - extra) ** 0.5)
-    if side * side != loaded.shape[1] - extra:
-        raise ValueError(
-            f'cannot tell rows from columns in {key} of shape {tuple(loaded.shape)}: only those of '
-            'a square grid can be resized; resize them first, to '
-            f'{module.position_grid_size} patches'
-        )
-    state_dict[key] = resize_pos_embed(
-        loaded, (side, side), module.position_grid_size, module.interpolate_mode, extra
-    )
+    if key in state_dict:
+        state_dict[key] = module.fit_positions(state_dict[key])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from .decomposed_rpe import DecomposedRelativePosition
 from .irpe import ImageRelativePosition, Perturbation
 from .irpe_kernels import attend, attend_with_irpe, position_term
+from .relative_bias import RelativePositionBias
 
 
 class Attention(nn.Module):
@@ -26,9 +27,11 @@ class Attention(nn.Module):
         rpe_scaled_query: Whether iRPE's term takes the scaled query, as in pretraining and in the
             paper. False is what the official fine-tuning code does, kept for parity only.
         decomposed_rpe_size: None, or the (R, C) grid of ViTDet's decomposed relative positions.
+        rel_pos_bias_size: None, or the (R, C) grid of BEiT's relative position bias, which is for
+            attention without iRPE.
 
     Raises:
-        ValueError: If the heads do not divide the width.
+        ValueError: If the heads do not divide the width, or for a bias beside iRPE.
     """
 
     def __init__(
@@ -39,11 +42,17 @@ class Attention(nn.Module):
         rpe_lookup: str | None = None,
         rpe_scaled_query: bool = True,
         decomposed_rpe_size: tuple[int, int] | None = None,
+        rel_pos_bias_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         if embed_dims % num_heads:
             raise ValueError(
                 f'num_heads must divide embed_dims, got {num_heads} heads for width {embed_dims}'
+            )
+        if position == 'rpe' and rel_pos_bias_size:
+            raise ValueError(
+                "rel_pos_bias is for position='ape': iRPE (position='rpe') has relative positions "
+                'of its own'
             )
         self.num_heads = num_heads
         self.head_dim = embed_dims // num_heads
@@ -57,6 +66,9 @@ class Attention(nn.Module):
             DecomposedRelativePosition(self.head_dim, decomposed_rpe_size)
             if decomposed_rpe_size
             else None
+        )
+        self.rel_pos_bias = (
+            RelativePositionBias(num_heads, rel_pos_bias_size) if rel_pos_bias_size else None
         )
 
     def forward(
@@ -79,7 +91,7 @@ class Attention(nn.Module):
         B, L, E = x.shape
         q, k, v, rpe_query, scale = self._project(x, grid_size)
         if self.rpe is None:
-            out = attend(q, k, v, None, scale)
+            out = attend(q, k, v, self._bias(q, grid_size), scale)
         else:
             out = attend_with_irpe(q, k, v, rpe_query, self.rpe, grid_size, perturbation)
         return self.proj(out.transpose(1, 2).reshape(B, L, E))
@@ -103,6 +115,14 @@ class Attention(nn.Module):
             k = torch.cat((k, of_key.expand(*k.shape[:2], -1, -1)), dim=-1)
         return scaled, k, v, rpe_query, 1.0
 
+    def _bias(self, q: Tensor, grid_size: tuple[int, int]) -> Tensor | None:
+        """BEiT's bias of the logits of `q`, (B, H, L, L), the same for the whole batch; or None."""
+        if self.rel_pos_bias is None:
+            return None
+        num_extra_tokens = q.shape[2] - grid_size[0] * grid_size[1]
+        bias = self.rel_pos_bias(grid_size, num_extra_tokens).to(q.dtype)
+        return bias.expand(len(q), -1, -1, -1)
+
     @torch.no_grad()
     def weights(self, x: Tensor, grid_size: tuple[int, int]) -> Tensor:
         """The attention itself, (B, H, query L, key L), to be looked at."""
@@ -110,4 +130,6 @@ class Attention(nn.Module):
         logits = q @ k.transpose(-1, -2) * scale
         if self.rpe is not None:
             logits = logits + position_term(rpe_query, self.rpe, grid_size)
+        if self.rel_pos_bias is not None:
+            logits = logits + self._bias(q, grid_size)
         return logits.softmax(dim=-1)

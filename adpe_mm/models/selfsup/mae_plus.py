@@ -87,10 +87,30 @@ class AdPEPretrainViT(AdPEViT):
         self.pos_embed.requires_grad = False  # fixed sine-cosine
         self.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims))
 
-    def init_weights(self) -> None:
-        super().init_weights()
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
         if self.mask_token is not None:
             nn.init.normal_(self.mask_token, std=0.02)
+
+    def fit_positions(self, loaded: Tensor) -> Tensor:
+        """This network's own positions: they are fixed, and count the patches of a crop.
+
+        Interpolated ones would be others than those that the adversary moves.
+
+        Raises:
+            ValueError: If the checkpoint was trained with positions that are not sine-cosine, of
+                which nothing would be left.
+        """
+        side = round((loaded.shape[1] - 1) ** 0.5)
+        grid_size = self.grid_size if loaded.shape == self.pos_embed.shape else (side, side)
+        fixed = sincos_position_grid(grid_size, self.embed_dims, loaded.device)
+        if loaded.shape != fixed.shape or (loaded - fixed).abs().max() > 0.01:  # of half precision
+            raise ValueError(
+                'pos_embed of the checkpoint is not the fixed sine-cosine grid that pretraining '
+                'has: begin from a checkpoint of MAE+ or AdPE, or from one of MAE that '
+                'tools/model_converters/mae_to_adpe.py wrote, not from one of a task'
+            )
+        return self.pos_embed.detach()
 
     def num_visible(self, num_patches: int) -> int:
         """N - M of N patches."""

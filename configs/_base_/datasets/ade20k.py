@@ -1,4 +1,9 @@
-"""ADE20K at 512 x 512, 2 images per GPU. With --tta: six scales and their mirror images."""
+"""ADE20K at 512 x 512, 2 images per GPU. With --tta: six scales and their mirror images.
+
+Short edges of 0.5, 0.75, 1, 1.25, 1.5 and 1.75 times 512 px, but none below 512 px and whatever the
+long edge: `Resize(min_size=512)` of mmsegmentation 0.x (mmseg/datasets/pipelines/transforms.py), by
+which its MAE is tested (configs/mae/upernet_mae-base_fp16_512x512_160k_ade20k_ms.py).
+"""
 
 train_dataloader = dict(
     batch_size=2,
@@ -50,16 +55,8 @@ tta_pipeline = [
         type='TestTimeAug',
         transforms=[
             [
-                dict(type='Resize', scale=scale, keep_ratio=True)
-                # (2048, 512) times 0.5, 0.75, 1, 1.25, 1.5, 1.75
-                for scale in [
-                    (1024, 256),
-                    (1536, 384),
-                    (2048, 512),
-                    (2560, 640),
-                    (3072, 768),
-                    (3584, 896),
-                ]
+                dict(type='Resize', scale=(2**16, short), keep_ratio=True)
+                for short in [512, 512, 512, 640, 768, 896]
             ],
             [
                 dict(type='RandomFlip', prob=0.0, direction='horizontal'),
