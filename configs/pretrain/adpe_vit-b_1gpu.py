@@ -10,8 +10,8 @@ An estimate, no measurement: 109 GFLOP per image, 14.8 GB, and 21 hours at 21 TF
     python tools/analysis_tools/plan_run.py configs/pretrain/adpe_vit-b_1gpu.py --gpus 1 \\
         --images 100000 --peak-tflops 71 --share 0.3 --memory 24
 
-How good it becomes on so few images is not known: not run. `adpe_vit-b_from-mae_1gpu.py` begins from
-public weights of MAE instead.
+How good it becomes on so few images is not known: not run. `adpe_vit-b_from-mae_1gpu.py` begins
+from public weights of MAE instead.
 """
 
 _base_ = './adpe_vit-s_1gpu.py'
