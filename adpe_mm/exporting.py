@@ -27,6 +27,7 @@ from .registry import MODELS
 SCOPES = {'classification': 'mmpretrain', 'segmentation': 'mmseg'}
 INPUT = 'images'
 TRACED, CHECKED = 2, 3  # Batch sizes.
+MOST = 2**31 - 1  # Of a batch: torch 2.6 needs a limit.
 
 
 class Export(NamedTuple):
@@ -174,7 +175,7 @@ def export_model(
         program = torch.export.export(
             network,
             (traced,),
-            dynamic_shapes=({0: torch.export.Dim('batch')},),
+            dynamic_shapes=({0: torch.export.Dim('batch', max=MOST)},),
             strict=False,
         )
         written = Path(folder, out.name)
