@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .describing import DESCRIPTION, describe
-from .lookups import add_lookup, find_lookup, has_irpe
+from .lookups import add_lookup, find_lookup
 from .reading import find_weights, read_checkpoint
 
 # `#` stands for the number of a block, `*` for the end of a name. Of several foreign names for one
@@ -64,6 +64,8 @@ _TRANSFORMERS = (
     ('layernorm.*', 'backbone.ln1.*'),
 )
 _CONSTANTS = r'decoder_pos_embed|(?:decoder_)?blocks\.\d+\.attn\.rpe_k\.no_shift'
+# What the other libraries do not know.
+_RELATIVE = r'backbone\.layers\.\d+\.attn\.(rpe|rel_pos_bias|decomposed_rpe)\..*'
 # What pretraining has and the backbone of other tasks has not.
 _LEFT_BEHIND = r'(neck|adversary|data_preprocessor)\..*|backbone\.mask_token'
 
@@ -214,9 +216,9 @@ def load_backbone(path: str | Path) -> tuple[dict, list[str]]:
     names = [name for name in weights if name.startswith('backbone.')]
     if not names:
         raise ValueError(f"'{path}' holds no weights named backbone.*")
-    if has_irpe(weights):
+    if any(re.fullmatch(_RELATIVE, name) for name in names):
         raise ValueError(
-            f"'{path}' has relative positions (iRPE), which timm and mmpretrain do not have: only "
+            f"'{path}' has relative positions, which timm and mmpretrain do not have: only "
             'networks with absolute positions can be exported'
         )
     kept = {name: weights[name] for name in names if not re.fullmatch(_LEFT_BEHIND, name)}

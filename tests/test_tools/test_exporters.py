@@ -94,9 +94,15 @@ def test_no_vit_model_of_transformers(tmp_path):
 )
 def test_what_cannot_be_exported(tool, tmp_path):
     torch.save(dict(state_dict=tiny_model('rpe').state_dict()), tmp_path / 'rpe.pth')
+    biased = nn.Module()
+    biased.backbone = AdPEViT(
+        'ti', img_size=32, rel_pos_bias=True, with_cls_token=False, out_type='raw'
+    )
+    torch.save(dict(state_dict=biased.state_dict()), tmp_path / 'bias.pth')
     torch.save(dict(state_dict=dict(a=torch.zeros(1))), tmp_path / 'other.pth')
     for source, sentence in [
         ('rpe.pth', 'relative positions'),
+        ('bias.pth', 'relative positions'),
         ('other.pth', 'no weights named backbone'),
         ('none.pth', 'there is no checkpoint'),
     ]:
