@@ -2,11 +2,12 @@
 
 from importlib import import_module
 
-from . import ops
+from . import compat, ops
 from .version import __version__, check_versions
 
 check_versions()
 ops.install()
+compat.install()
 
 _API = ('extract_features', 'get_model', 'iterate_features', 'list_models', 'register_models')
 __all__ = ['__version__', *_API]

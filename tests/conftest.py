@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+import adpe_mm  # noqa: F401  before any test imports mmpretrain, see adpe_mm/compat.py
+
 
 @pytest.fixture(autouse=True)
 def seeded():

@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
     'version': set(),
     'ops': set(),
-    '__init__': {'version', 'ops'},
+    'compat': set(),
+    '__init__': {'version', 'ops', 'compat'},
     'registry': set(),
     'devices': set(),
     'options': set(),
@@ -29,6 +30,7 @@ MAY_IMPORT = {
         'version', 'registry', 'launch', 'checkpoints', 'models', 'datasets', 'engine',
         'evaluation',
     },
+    'exporting': {'registry', 'checkpoints', 'models', 'api'},
 }  # fmt: skip
 PACKAGE = sorted((ROOT / 'adpe_mm').rglob('*.py'))
 SCRIPTS = sorted((ROOT / 'tools').rglob('*.py'))

@@ -1,6 +1,14 @@
 """Checkpoints: reading, fitting to a network, describing, converting and writing."""
 
-from .converting import Report, convert, foreign_name, load_backbone, our_name, to_timm
+from .converting import (
+    Report,
+    convert,
+    foreign_name,
+    load_backbone,
+    our_name,
+    to_timm,
+    to_transformers,
+)
 from .describing import (
     add_description,
     backbone_config,
@@ -51,6 +59,7 @@ __all__ = [
     'resize_patch_kernel',
     'format_description',
     'to_timm',
+    'to_transformers',
     'unwrap',
     'write_checkpoint',
 ]

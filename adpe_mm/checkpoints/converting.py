@@ -1,7 +1,8 @@
 """Other libraries' names for the arrays of these networks, and conversion in both directions.
 
 facebookresearch/mae, timm and the official AdPE code name the encoder alike, so one table serves
-all of them: from left to right it imports, from right to left it exports. Nothing is guessed
+all of them, and another Hugging Face's transformers: from left to right they import, from right to
+left they export. Nothing is guessed
 silently: what was mapped, what was dropped and why, and what is left is all in a `Report`.
 """
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .describing import DESCRIPTION, describe
-from .lookups import add_lookup, find_lookup, has_irpe
+from .lookups import add_lookup, find_lookup
 from .reading import find_weights, read_checkpoint
 
 # `#` stands for the number of a block, `*` for the end of a name. Of several foreign names for one
@@ -47,7 +48,24 @@ _NAMES = (
     ('decoder_blocks.#.attn.rpe_k.adv_shift', 'adversary.decoder.#'),
     ('decoder_blocks.#.attn.rpe_k.adv_token', 'adversary.decoder.#'),
 )
+# Hugging Face's `ViTModel`, as its files have it. It keeps query, key and value apart.
+_TRANSFORMERS = (
+    ('embeddings.cls_token', 'backbone.cls_token'),
+    ('embeddings.position_embeddings', 'backbone.pos_embed'),
+    ('embeddings.patch_embeddings.projection.*', 'backbone.patch_embed.projection.*'),
+    ('encoder.layer.#.layernorm_before.*', 'backbone.layers.#.ln1.*'),
+    ('encoder.layer.#.layernorm_after.*', 'backbone.layers.#.ln2.*'),
+    ('encoder.layer.#.attention.attention.query.*', 'backbone.layers.#.attn.query.*'),
+    ('encoder.layer.#.attention.attention.key.*', 'backbone.layers.#.attn.key.*'),
+    ('encoder.layer.#.attention.attention.value.*', 'backbone.layers.#.attn.value.*'),
+    ('encoder.layer.#.attention.output.dense.*', 'backbone.layers.#.attn.proj.*'),
+    ('encoder.layer.#.intermediate.dense.*', 'backbone.layers.#.ffn.layers.0.0.*'),
+    ('encoder.layer.#.output.dense.*', 'backbone.layers.#.ffn.layers.1.*'),
+    ('layernorm.*', 'backbone.ln1.*'),
+)
 _CONSTANTS = r'decoder_pos_embed|(?:decoder_)?blocks\.\d+\.attn\.rpe_k\.no_shift'
+# What the other libraries do not know.
+_RELATIVE = r'backbone\.layers\.\d+\.attn\.(rpe|rel_pos_bias|decomposed_rpe)\..*'
 # What pretraining has and the backbone of other tasks has not.
 _LEFT_BEHIND = r'(neck|adversary|data_preprocessor)\..*|backbone\.mask_token'
 
@@ -63,6 +81,7 @@ def _rules(pairs: Iterable[tuple[str, str]]) -> list[tuple[re.Pattern, str]]:
 
 _TO_OURS = _rules(_NAMES)
 _TO_FOREIGN = _rules((ours, foreign) for foreign, ours in _NAMES)
+_TO_TRANSFORMERS = _rules((ours, foreign) for foreign, ours in _TRANSFORMERS)
 
 
 def _renamed(name: str, rules: list[tuple[re.Pattern, str]]) -> str | None:
@@ -197,9 +216,9 @@ def load_backbone(path: str | Path) -> tuple[dict, list[str]]:
     names = [name for name in weights if name.startswith('backbone.')]
     if not names:
         raise ValueError(f"'{path}' holds no weights named backbone.*")
-    if has_irpe(weights):
+    if any(re.fullmatch(_RELATIVE, name) for name in names):
         raise ValueError(
-            f"'{path}' has relative positions (iRPE), which timm and mmpretrain do not have: only "
+            f"'{path}' has relative positions, which timm and mmpretrain do not have: only "
             'networks with absolute positions can be exported'
         )
     kept = {name: weights[name] for name in names if not re.fullmatch(_LEFT_BEHIND, name)}
@@ -213,3 +232,52 @@ def to_timm(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         foreign_name(name) or name.removeprefix('backbone.'): value
         for name, value in weights.items()
     }
+
+
+def to_transformers(checkpoint: dict, num_heads: int) -> tuple[dict, dict[str, Tensor]]:
+    """What Hugging Face's `ViTModel` is made of, without its pooling layer.
+
+    Args:
+        checkpoint: What `load_backbone` returns.
+        num_heads: Heads of the attention, which no array tells.
+
+    Returns:
+        Content of ``config.json``, and the weights of ``model.safetensors``.
+
+    Raises:
+        ValueError: If the network is not a `ViTModel`, which has a cls token, a norm at its end and
+            nothing more.
+    """
+    described, weights = checkpoint['meta'][DESCRIPTION], {}
+    for name, value in checkpoint['state_dict'].items():
+        if '.attn.qkv.' in name:
+            parts = ('query', 'key', 'value')
+            own = (name.replace('.qkv.', f'.{part}.') for part in parts)
+            weights.update(zip(own, value.chunk(3), strict=True))
+        else:
+            weights[name] = value
+    missing = sorted({'backbone.cls_token', 'backbone.ln1.weight'} - set(weights))
+    surplus = [name for name in weights if _renamed(name, _TO_TRANSFORMERS) is None]
+    if missing or surplus:
+        raise ValueError(
+            'this is no ViTModel of transformers, which '
+            + (f'needs {missing[0]}' if missing else f'has no {surplus[0]}')
+            + ': export the pretraining that it began from'
+        )
+    config = dict(
+        architectures=['ViTModel'],
+        model_type='vit',
+        image_size=described['img_size'],
+        patch_size=described['patch_size'],
+        num_channels=weights['backbone.patch_embed.projection.weight'].shape[1],
+        hidden_size=described['embed_dims'],
+        num_hidden_layers=described['num_layers'],
+        num_attention_heads=num_heads,
+        intermediate_size=len(weights['backbone.layers.0.ffn.layers.0.0.bias']),
+        hidden_act='gelu',
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        layer_norm_eps=1e-6,
+        qkv_bias=True,
+    )
+    return config, {_renamed(name, _TO_TRANSFORMERS): value for name, value in weights.items()}

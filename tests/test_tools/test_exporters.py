@@ -8,16 +8,19 @@ import pytest
 import timm
 import torch
 from mmpretrain.models import VisionTransformer
+from torch import nn
+from transformers import ViTModel
 
+from adpe_mm.models import AdPEViT
 from tests.helpers import tiny_model
 
 TOOLS = Path(__file__).parents[2] / 'tools' / 'model_converters'
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
-def export(tool, source, target):
+def export(tool, source, target, *options):
     return subprocess.run(
-        [sys.executable, TOOLS / tool, source, target], capture_output=True, text=True
+        [sys.executable, TOOLS / tool, source, target, *options], capture_output=True, text=True
     )
 
 
@@ -59,12 +62,47 @@ def test_mmpretrain(pretrained, tmp_path):
     torch.testing.assert_close(model(IMAGES)[0], expected, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize('tool', ['adpe_to_timm.py', 'adpe_to_mmpretrain.py'])
+def test_transformers(pretrained, tmp_path):
+    source, expected = pretrained
+    folder = tmp_path / 'vit'
+    done = export('adpe_to_transformers.py', source, folder)
+    assert done.returncode == 1 and 'state arch.num_heads' in done.stderr  # it has no config
+    assert not folder.exists()
+    done = export('adpe_to_transformers.py', source, folder, '--num-heads', '3')
+    assert done.returncode == 0 and 'neck.embed.weight' in done.stdout, done.stderr
+    model, loading = ViTModel.from_pretrained(
+        folder, add_pooling_layer=False, output_loading_info=True
+    )
+    assert not any(loading.values()), loading  # nothing is missing, left over, or of another shape
+    with torch.no_grad():
+        found = model.eval()(IMAGES).last_hidden_state
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_no_vit_model_of_transformers(tmp_path):
+    """A classifier on the mean of the patches has no norm at the end of its backbone."""
+    model = nn.Module()
+    model.backbone = AdPEViT('ti', img_size=32, out_type='avg_featmap', final_norm=False)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'x.pth')
+    done = export('adpe_to_transformers.py', tmp_path / 'x.pth', tmp_path / 'vit')
+    assert done.returncode == 1 and 'needs backbone.ln1.weight' in done.stderr
+    assert 'Traceback' not in done.stderr and not (tmp_path / 'vit').exists()
+
+
+@pytest.mark.parametrize(
+    'tool', ['adpe_to_timm.py', 'adpe_to_mmpretrain.py', 'adpe_to_transformers.py']
+)
 def test_what_cannot_be_exported(tool, tmp_path):
     torch.save(dict(state_dict=tiny_model('rpe').state_dict()), tmp_path / 'rpe.pth')
+    biased = nn.Module()
+    biased.backbone = AdPEViT(
+        'ti', img_size=32, rel_pos_bias=True, with_cls_token=False, out_type='raw'
+    )
+    torch.save(dict(state_dict=biased.state_dict()), tmp_path / 'bias.pth')
     torch.save(dict(state_dict=dict(a=torch.zeros(1))), tmp_path / 'other.pth')
     for source, sentence in [
         ('rpe.pth', 'relative positions'),
+        ('bias.pth', 'relative positions'),
         ('other.pth', 'no weights named backbone'),
         ('none.pth', 'there is no checkpoint'),
     ]:

@@ -462,7 +462,7 @@ class AdPEViT(BaseModule):
             self.num_extra_tokens,
         )
         if self.num_extra_tokens:
-            x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
+            x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
         x = x + position
         outs = self.encode(x, grid_size)
         return tuple(self._format_output(out, grid_size) for out in outs)

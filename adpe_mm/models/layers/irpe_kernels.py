@@ -274,7 +274,12 @@ def _weights_of_shift(
 
 def _constant(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Keep the results; for torch.compile, which would look through the cache, constants."""
-    kept = lru_cache(maxsize=32)(function)
+
+    @lru_cache(maxsize=32)
+    def kept(*args) -> Tensor:
+        # Outside of inference mode, or they could not be used in training later.
+        with torch.inference_mode(False), torch.no_grad():
+            return function(*args)
 
     @wraps(function)
     def call(*args) -> Tensor:
@@ -287,13 +292,9 @@ def _constant(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 @_constant
 def _fixed_weights(lookup: str, size: int, device: torch.device) -> Tensor:
-    """Weights of one axis without an adversary: (size, size, K). They never change, so keep them.
-
-    They are made outside of inference mode, or a cached one could not be used in training later.
-    """
-    with torch.inference_mode(False), torch.no_grad():
-        offset = axis_offsets(size, device)
-        return bucket_weights(offset) if lookup == 'bucket' else interpolate_weights(offset)
+    """Weights of one axis without an adversary: (size, size, K)."""
+    offset = axis_offsets(size, device)
+    return bucket_weights(offset) if lookup == 'bucket' else interpolate_weights(offset)
 
 
 @_constant
@@ -301,9 +302,8 @@ def _fixed_dense_weights(
     lookup: str, grid_size: tuple[int, int], num_extra_tokens: int, device: torch.device
 ) -> Tensor:
     """`dense_weights` without an adversary."""
-    with torch.inference_mode(False), torch.no_grad():
-        axes = (_fixed_weights(lookup, size, device) for size in grid_size)
-        return dense_weights(*axes, num_extra_tokens, lookup == 'interpolate')
+    axes = (_fixed_weights(lookup, size, device) for size in grid_size)
+    return dense_weights(*axes, num_extra_tokens, lookup == 'interpolate')
 
 
 def dense_weights(rows: Tensor, columns: Tensor, num_extra_tokens: int, swap: bool) -> Tensor:
@@ -330,7 +330,8 @@ def dense_weights(rows: Tensor, columns: Tensor, num_extra_tokens: int, swap: bo
 
 
 def _without_autocast(device: torch.device) -> AbstractContextManager:
-    if device.type == 'meta':  # knows no autocast
+    # Where it is off already there is nothing to do, which an exported graph would carry along.
+    if device.type == 'meta' or not torch.is_autocast_enabled(device.type):  # meta knows none
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
 
