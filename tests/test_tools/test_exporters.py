@@ -11,6 +11,7 @@ from mmpretrain.models import VisionTransformer
 from torch import nn
 from transformers import ViTModel
 
+from adpe_mm.checkpoints import load_backbone
 from adpe_mm.models import AdPEViT
 from tests.helpers import tiny_model
 
@@ -94,18 +95,22 @@ def test_no_vit_model_of_transformers(tmp_path):
 )
 def test_what_cannot_be_exported(tool, tmp_path):
     torch.save(dict(state_dict=tiny_model('rpe').state_dict()), tmp_path / 'rpe.pth')
-    biased = nn.Module()
-    biased.backbone = AdPEViT(
-        'ti', img_size=32, rel_pos_bias=True, with_cls_token=False, out_type='raw'
-    )
-    torch.save(dict(state_dict=biased.state_dict()), tmp_path / 'bias.pth')
     torch.save(dict(state_dict=dict(a=torch.zeros(1))), tmp_path / 'other.pth')
     for source, sentence in [
         ('rpe.pth', 'relative positions'),
-        ('bias.pth', 'relative positions'),
         ('other.pth', 'no weights named backbone'),
         ('none.pth', 'there is no checkpoint'),
     ]:
         done = export(tool, tmp_path / source, tmp_path / 'out.pth')
         assert done.returncode == 1 and sentence in done.stderr, done.stderr
         assert 'Traceback' not in done.stderr and not (tmp_path / 'out.pth').exists()
+
+
+@pytest.mark.parametrize('option', ['rel_pos_bias', 'decomposed_rpe'])
+def test_other_relative_positions(option, tmp_path):
+    model = nn.Module()
+    options = dict(img_size=32, with_cls_token=False, out_type='featmap')
+    model.backbone = AdPEViT('ti', **options, **{option: True})
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'x.pth')
+    with pytest.raises(ValueError, match='has relative positions, which timm'):
+        load_backbone(tmp_path / 'x.pth')

@@ -121,7 +121,7 @@ class Attention(nn.Module):
             return None
         num_extra_tokens = q.shape[2] - grid_size[0] * grid_size[1]
         bias = self.rel_pos_bias(grid_size, num_extra_tokens).to(q.dtype)
-        return bias.expand(len(q), -1, -1, -1)
+        return bias.expand(q.shape[0], -1, -1, -1)
 
     @torch.no_grad()
     def weights(self, x: Tensor, grid_size: tuple[int, int]) -> Tensor:
