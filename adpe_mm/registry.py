@@ -24,7 +24,10 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
 
 
 MODELS = _child('model', MMENGINE_MODELS, 'adpe_mm.models')
-DATASETS = _child('dataset', MMENGINE_DATASETS, 'adpe_mm.datasets')
+# The second is apart, as mmpretrain's data sets are slow to import and print on the way.
+DATASETS = _child(
+    'dataset', MMENGINE_DATASETS, 'adpe_mm.datasets', 'adpe_mm.datasets.imagenet_subset'
+)
 TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, 'adpe_mm.datasets')
 DATA_SAMPLERS = _child('data sampler', MMENGINE_DATA_SAMPLERS, 'adpe_mm.datasets')
 HOOKS = _child('hook', MMENGINE_HOOKS, 'adpe_mm.engine', 'adpe_mm.evaluation')

@@ -1,4 +1,3 @@
-from .imagenet_subset import ImageNetSubset
 from .images import Images, UnreadableImage, collate_crops, find_images, start_worker
 from .samplers import EpochSampler, SampleKey
 from .transforms import ClampedResizedCrop, LoadImage, MultiCrop, PackCrops
@@ -6,7 +5,6 @@ from .transforms import ClampedResizedCrop, LoadImage, MultiCrop, PackCrops
 __all__ = [
     'ClampedResizedCrop',
     'EpochSampler',
-    'ImageNetSubset',
     'Images',
     'LoadImage',
     'MultiCrop',

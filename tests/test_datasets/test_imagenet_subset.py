@@ -2,7 +2,7 @@ import pytest
 from mmpretrain.datasets import ImageNet
 from PIL import Image
 
-from adpe_mm.datasets import ImageNetSubset
+from adpe_mm.datasets.imagenet_subset import ImageNetSubset
 
 CLASSES = ('n01440764', 'n01443537', 'n01484850')
 
