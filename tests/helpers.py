@@ -1,4 +1,9 @@
-"""Tiny networks that several tests build."""
+"""Tiny networks and turned photographs that several tests use."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image
 
 from adpe_mm.models import MAEPlus
 
@@ -11,6 +16,31 @@ VARIANTS = [
     ('rpe', 'embedding'),
     ('rpe', 'coordinate'),
 ]
+
+# Which sides of the scene a file's first row and first column are, as EXIF defines orientations.
+FIRST_ROW_AND_COLUMN = {
+    1: ('top', 'left'),
+    2: ('top', 'right'),
+    3: ('bottom', 'right'),
+    4: ('bottom', 'left'),
+    5: ('left', 'top'),
+    6: ('right', 'top'),
+    7: ('right', 'bottom'),
+    8: ('left', 'bottom'),
+}
+
+
+def save_turned(upright: Image.Image, path: Path, orientation: int) -> None:
+    """Write an image as a camera held in one of eight ways would, with its EXIF entry."""
+    row, column = FIRST_ROW_AND_COLUMN[orientation]
+    pixels = np.asarray(upright)
+    pixels = pixels[::-1] if 'bottom' in (row, column) else pixels
+    pixels = pixels[:, ::-1] if 'right' in (row, column) else pixels
+    pixels = pixels if row in ('top', 'bottom') else pixels.swapaxes(0, 1)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    options = dict(lossless=True) if path.suffix == '.webp' else dict(quality=98)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(path, exif=exif, **options)
 
 
 def tiny_config(position='rpe', mode='coordinate', img_size=(16, 24), **adversary) -> dict:

@@ -1,7 +1,8 @@
 from .imagenet_subset import ImageNetSubset
-from .images import Images, UnreadableImage, collate_crops, find_images, start_worker
+from .images import Images, collate_crops, find_images, start_worker
+from .reading import UnreadableImage, read_image
 from .samplers import EpochSampler, SampleKey
-from .transforms import ClampedResizedCrop, LoadImage, MultiCrop, PackCrops
+from .transforms import ClampedResizedCrop, LoadImage, LoadImageFromFile, MultiCrop, PackCrops
 
 __all__ = [
     'ClampedResizedCrop',
@@ -9,11 +10,13 @@ __all__ = [
     'ImageNetSubset',
     'Images',
     'LoadImage',
+    'LoadImageFromFile',
     'MultiCrop',
     'PackCrops',
     'SampleKey',
     'UnreadableImage',
     'collate_crops',
     'find_images',
+    'read_image',
     'start_worker',
 ]

@@ -7,10 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .images import EXTENSIONS
-from .transforms import to_rgb
+from .reading import UnreadableImage, read_image
 
 
 def tile_starts(length: int, size: int, overlap: int) -> list[int]:
@@ -103,9 +103,8 @@ def tile_photos(
     counts: Counter = Counter()
     for path in paths:
         try:
-            with Image.open(path) as image:
-                image = to_rgb(ImageOps.exif_transpose(image))
-        except (OSError, SyntaxError, ValueError) as error:
+            image = Image.fromarray(read_image(path))
+        except UnreadableImage as error:
             print(f"cannot read '{path}': {error}", file=sys.stderr)
             counts['unreadable'] += 1
             continue

@@ -264,8 +264,9 @@ def extract_features(
     Files and uint8 images are resized, bicubically, so that the short edge is 256/224 of `size`,
     cut to `size` in the centre, and normalised with the mean and std that the network was trained
     with (``model.data_preprocessor``; ImageNet's by default). JPEG, PNG, WebP, BMP and TIFF are
-    read as in pretraining: grey, palette, CMYK and 16-bit become RGB, an EXIF orientation is
-    ignored. Files that cannot be read are named in the log and left out.
+    read as in pretraining (`adpe_mm.datasets.read_image`): grey, palette, CMYK and 16-bit become
+    RGB, and an EXIF orientation is applied. Files that cannot be read are named in the log and left
+    out.
 
     N images, E width of the network, R, C rows and columns of the patch grid.
 

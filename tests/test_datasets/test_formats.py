@@ -3,13 +3,22 @@
 import gc
 import io
 import warnings
+from random import Random
 
 import cv2
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from adpe_mm.datasets import Images, LoadImage, MultiCrop, SampleKey, UnreadableImage
+from adpe_mm.datasets import (
+    Images,
+    LoadImage,
+    LoadImageFromFile,
+    MultiCrop,
+    SampleKey,
+    UnreadableImage,
+)
+from tests.helpers import save_turned
 
 TURNED = Image.Exif()
 TURNED[ExifTags.Base.Orientation] = 6  # by 90 degrees
@@ -39,13 +48,51 @@ def load(path):
     ],
 )
 def test_equals_opencv(tmp_path, name, options):
-    """An independent decoder; neither turns the image by its EXIF entry."""
+    """An independent decoder, which turns a JPEG upright too."""
     photo().save(tmp_path / name, **options)
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    expected = cv2.imread(str(tmp_path / name), flags)[..., ::-1].astype(int)
+    expected = cv2.imread(str(tmp_path / name))[..., ::-1].astype(int)
     loaded = load(tmp_path / name)
-    assert loaded.shape == expected.shape == (64, 96, 3)
+    assert loaded.shape == expected.shape == ((96, 64, 3) if 'exif' in options else (64, 96, 3))
     assert np.abs(loaded - expected).mean() < 1.5
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('name', ['a.png', 'a.webp', 'a.tif', 'a.jpg'])
+def test_every_loader_turns_upright(tmp_path, name, orientation):
+    save_turned(photo(), tmp_path / name, orientation)
+    upright = np.asarray(photo(), int)
+    info = dict(img_path=str(tmp_path / name))
+    tolerance = 30 if name.endswith('jpg') else 0  # a lossy one still tells the corners apart
+    pixels = load(tmp_path / name)
+    assert pixels.shape == upright.shape and np.abs(pixels - upright).max() <= tolerance
+    of_tasks = LoadImageFromFile()(dict(info))
+    assert np.array_equal(of_tasks['img'][..., ::-1], pixels)
+    assert of_tasks['img_shape'] == of_tasks['ori_shape'] == (64, 96)
+    # One crop of nearly all: a box of all, of the image's own aspect, is not resized.
+    whole = dict(size=(64, 96), num_crops=1, scale=(1, 1), ratio=(1.5, 1.5), flip_prob=0)
+    for backend in ('torch', 'pillow'):
+        crop = MultiCrop(backend=backend, **whole)(dict(info, rng=Random(0)))['crops'][0]
+        assert np.abs(crop.permute(1, 2, 0).numpy() - upright).max() <= tolerance
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_a_reduced_jpeg_is_turned_too(tmp_path, orientation):
+    image = photo((1203, 810))
+    save_turned(image, tmp_path / 'a.jpg', orientation)
+    crop = MultiCrop(1, (81, 120), (1, 1), (1.48, 1.49), flip_prob=0, reducing_gap=1.0)
+    found = crop(dict(img_path=str(tmp_path / 'a.jpg'), rng=Random(0)))['crops'][0]
+    expected = np.asarray(image.resize((120, 81), Image.Resampling.BICUBIC), int)
+    assert np.abs(found.permute(1, 2, 0).numpy() - expected).mean() < 0.8
+
+
+def test_a_broken_orientation_is_none(tmp_path):
+    for value in (0, 9):
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = value
+        photo().save(tmp_path / 'a.png', exif=exif)
+        assert np.array_equal(load(tmp_path / 'a.png'), photo())
+    photo().save(tmp_path / 'b.png', exif=b'Exif\0\0no tags')
+    assert np.array_equal(load(tmp_path / 'b.png'), photo())
 
 
 def test_inks(tmp_path):

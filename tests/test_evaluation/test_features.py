@@ -45,7 +45,7 @@ def folder(tmp_path):
         pixels = rng.integers(0, np.iinfo(depth).max, shape).astype(depth)
         image = Image.fromarray(pixels, mode='CMYK') if mode == 'CMYK' else Image.fromarray(pixels)
         exif = Image.Exif()
-        exif[0x0112] = 6  # turned: ignored, as in pretraining
+        exif[0x0112] = 3  # upside down
         image.save(tmp_path / 'images' / name, **(dict(exif=exif) if i == 4 else {}))
     return tmp_path / 'images'
 
@@ -54,7 +54,8 @@ def as_rgb(path) -> np.ndarray:
     image = Image.open(path)
     if image.mode.startswith('I'):
         image = Image.fromarray((np.asarray(image).astype(int) >> 8).astype(np.uint8))
-    return np.array(image.convert('RGB'))
+    turned = slice(None, None, -1 if image.getexif().get(0x0112) == 3 else 1)
+    return np.array(image.convert('RGB'))[turned, turned]
 
 
 def plain_tokens(model: AdPEViT, pixels: np.ndarray) -> torch.Tensor:
