@@ -30,17 +30,21 @@ FIRST_ROW_AND_COLUMN = {
 }
 
 
-def save_turned(upright: Image.Image, path: Path, orientation: int) -> None:
-    """Write an image as a camera held in one of eight ways would, with its EXIF entry."""
+def turned(upright: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels as a camera held in one of eight ways stores them."""
     row, column = FIRST_ROW_AND_COLUMN[orientation]
-    pixels = np.asarray(upright)
-    pixels = pixels[::-1] if 'bottom' in (row, column) else pixels
+    pixels = upright[::-1] if 'bottom' in (row, column) else upright
     pixels = pixels[:, ::-1] if 'right' in (row, column) else pixels
     pixels = pixels if row in ('top', 'bottom') else pixels.swapaxes(0, 1)
+    return np.ascontiguousarray(pixels)
+
+
+def save_turned(upright: Image.Image, path: Path, orientation: int) -> None:
+    """Write an image as such a camera would, with its EXIF entry."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     options = dict(lossless=True) if path.suffix == '.webp' else dict(quality=98)
-    Image.fromarray(np.ascontiguousarray(pixels)).save(path, exif=exif, **options)
+    Image.fromarray(turned(np.asarray(upright), orientation)).save(path, exif=exif, **options)
 
 
 def tiny_config(position='rpe', mode='coordinate', img_size=(16, 24), **adversary) -> dict:

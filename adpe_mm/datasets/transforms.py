@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
-from mmengine import fileio
 from mmengine.utils import to_2tuple
 from PIL import Image
 from torch import Tensor
@@ -16,12 +15,15 @@ from adpe_mm.registry import TRANSFORMS
 
 from .reading import (
     UnreadableImage,
+    ValueRange,
+    check_value_range,
     decode_jpeg,
     jpeg_orientation,
     jpeg_size,
     read_image,
     turn_back,
     turn_upright,
+    warn_if_empty,
 )
 
 REDUCTIONS = 8, 4, 2, 1  # libjpeg decodes at 1/k of the size by computing fewer points per block
@@ -32,12 +34,19 @@ Box = tuple[int, int, int, int]
 class LoadImage(BaseTransform):
     """Opens ``img_path`` by `read_image` as an 8-bit RGB `PIL.Image` under ``img``.
 
+    Args:
+        value_range: (low, high) of images that have not 8 bits: see `read_image`.
+
     Raises:
         UnreadableImage: If the file is missing, no image, broken, or absurdly large.
+        ValueError: If `value_range` is none.
     """
 
+    def __init__(self, value_range: ValueRange = None) -> None:
+        self.value_range = check_value_range(value_range)
+
     def transform(self, results: dict) -> dict:
-        results['img'] = Image.fromarray(read_image(results['img_path']))
+        results['img'] = Image.fromarray(read_image(results['img_path'], self.value_range))
         return results
 
 
@@ -46,24 +55,27 @@ class LoadImageFromFile(BaseTransform):
     """Opens ``img_path`` by `read_image`, for the pipelines of tasks.
 
     Puts ``img`` (H, W, 3) uint8, BGR as the transforms of OpenMMLab expect it, ``img_shape`` and
-    ``ori_shape`` (H, W). In place of mmcv's transform of that name, which turns a JPEG upright but
-    not a PNG or WebP of every version of OpenCV, nor a TIFF.
+    ``ori_shape`` (H, W). mmcv's transform of that name turns only some formats upright, keeps the
+    upper 8 of 16 bits, and leaves the path out of its errors.
 
     Args:
+        value_range: (low, high) of images that have not 8 bits: see `read_image`.
         backend_args: Of mmengine's file backend; None finds it by the path.
 
     Raises:
         UnreadableImage: If the file is missing, no image, broken, or absurdly large.
+        ValueError: If `value_range` is none.
     """
 
-    def __init__(self, backend_args: dict | None = None) -> None:
+    def __init__(self, value_range: ValueRange = None, backend_args: dict | None = None) -> None:
+        self.value_range = check_value_range(value_range)
         self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
         path = results['img_path']
         try:
-            rgb = read_image(fileio.get(path, backend_args=self.backend_args))
-        except (OSError, UnreadableImage) as error:
+            rgb = read_image(path, self.value_range, self.backend_args)
+        except UnreadableImage as error:
             raise UnreadableImage(f"cannot read '{path}': {error}") from error
         results['img'] = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
         results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
@@ -201,6 +213,7 @@ class MultiCrop(BaseTransform):
             the crops are slightly different (docs/speed.md has numbers). None decodes all.
         backend: 'torch', or 'pillow', which is slow, and resizes as the official pipeline does, bit
             for bit. They differ by 0.13 levels (of 255) on average, as they round differently.
+        value_range: (low, high) of images that have not 8 bits: see `read_image`.
 
     Raises:
         ValueError: If a range is empty or outside of what makes sense.
@@ -216,6 +229,7 @@ class MultiCrop(BaseTransform):
         flip_prob: float = 0.5,
         reducing_gap: float | None = None,
         backend: str = 'torch',
+        value_range: ValueRange = None,
     ) -> None:
         if num_crops < 1:
             raise ValueError(f'MultiCrop.num_crops must be at least 1, got {num_crops}')
@@ -240,7 +254,7 @@ class MultiCrop(BaseTransform):
         self.flip_prob = flip_prob
         self.reducing_gap = reducing_gap
         self.backend = backend
-        self._load = LoadImage()
+        self._load = LoadImage(value_range)
 
     def transform(self, results: dict) -> dict:
         results['crops'] = as_planes(self._cut(results))
@@ -265,6 +279,7 @@ class MultiCrop(BaseTransform):
                 reduction = self._reduction(boxes)
                 pixels = decode_jpeg(content, stored, reduction)
                 if pixels is not None:
+                    warn_if_empty(results['img_path'], pixels)
                     for crop, box in zip(crops, boxes, strict=True):
                         # Crops are turned, which are small; so the box is turned back.
                         part = align(turn_back(box, size, orientation), stored, reduction)

@@ -53,7 +53,9 @@ def folder(tmp_path):
 def as_rgb(path) -> np.ndarray:
     image = Image.open(path)
     if image.mode.startswith('I'):
-        image = Image.fromarray((np.asarray(image).astype(int) >> 8).astype(np.uint8))
+        values = np.asarray(image).astype(float)
+        grey = np.interp(values, np.quantile(values, (0.01, 0.99)), (0, 255))
+        image = Image.fromarray(grey.round().astype(np.uint8))
     turned = slice(None, None, -1 if image.getexif().get(0x0112) == 3 else 1)
     return np.array(image.convert('RGB'))[turned, turned]
 
@@ -207,3 +209,16 @@ def test_networks_that_have_no_such_features():
     model = network(with_cls_token=False, out_type='featmap')
     with pytest.raises(ValueError, match='no cls token'):
         extract_features(model, torch.zeros(1, 3, 28, 28), 'cls')
+
+
+def test_a_fixed_range_of_deep_files(tmp_path):
+    """As an array that is mapped already."""
+    model = network()
+    values = np.random.default_rng(0).integers(0, 4096, (1, 40, 52)).astype(np.uint16)
+    Image.fromarray(values[0]).save(tmp_path / 'deep.png')
+    pixels = np.interp(values, (0, 4095), (0, 255)).round().astype(np.uint8)
+    expected, _ = extract_features(model, np.repeat(pixels[..., None], 3, 3))
+    found, _ = extract_features(model, tmp_path / 'deep.png', value_range=(0, 4095))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    dark, _ = extract_features(model, tmp_path / 'deep.png', value_range=(0, 65535))
+    assert np.abs(dark - expected).max() > 0.1
