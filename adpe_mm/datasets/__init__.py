@@ -1,3 +1,4 @@
+from .guarding import guard_files
 from .imagenet_subset import ImageNetSubset
 from .images import Images, collate_crops, find_images, start_worker
 from .reading import UnreadableImage, read_image
@@ -17,6 +18,7 @@ __all__ = [
     'UnreadableImage',
     'collate_crops',
     'find_images',
+    'guard_files',
     'read_image',
     'start_worker',
 ]

@@ -28,7 +28,7 @@ _TURNS = {
 }
 
 
-class UnreadableImage(Exception):
+class UnreadableImage(ValueError):
     """A file that is no image, or a broken one."""
 
 
@@ -256,17 +256,33 @@ def read_image(
     Raises:
         UnreadableImage: If the file is missing, no image, broken, or absurdly large.
     """
+    pixels = _read(path, value_range, backend_args)
+    warn_if_empty(path, pixels)
+    return pixels
+
+
+def why_unreadable(path: str | Path) -> UnreadableImage | None:
+    """Why `read_image` would not read an image or a mask; None if it would."""
+    try:
+        _read(path)
+    except UnreadableImage as error:
+        return error
+    return None
+
+
+def _read(
+    path: str | Path, value_range: ValueRange = None, backend_args: dict | None = None
+) -> np.ndarray:
+    """`read_image` of an image that may be empty, as a mask may."""
     try:
         content = fileio.get(path, backend_args=backend_args)
-        pixels = _decode(content, value_range)
+        return _decode(content, value_range)
     except UnidentifiedImageError as error:
         raise UnreadableImage(
             'no image, or of an unknown format' if content else 'the file is empty'
         ) from error
     except Exception as error:  # Pillow lets a TypeError and others out of a broken header
         raise UnreadableImage(error) from error
-    warn_if_empty(path, pixels)
-    return pixels
 
 
 def _decode(content: bytes, value_range: ValueRange) -> np.ndarray:

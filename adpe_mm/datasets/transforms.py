@@ -76,7 +76,8 @@ class LoadImageFromFile(BaseTransform):
         try:
             rgb = read_image(path, self.value_range, self.backend_args)
         except UnreadableImage as error:
-            raise UnreadableImage(f"cannot read '{path}': {error}") from error
+            error.args = (f"cannot read '{path}': {error}",)
+            raise
         results['img'] = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
         results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
         return results
