@@ -1,4 +1,9 @@
-"""Tiny networks that several tests build."""
+"""Tiny networks and turned photographs that several tests use."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image
 
 from adpe_mm.models import MAEPlus
 
@@ -11,6 +16,35 @@ VARIANTS = [
     ('rpe', 'embedding'),
     ('rpe', 'coordinate'),
 ]
+
+# Which sides of the scene a file's first row and first column are, as EXIF defines orientations.
+FIRST_ROW_AND_COLUMN = {
+    1: ('top', 'left'),
+    2: ('top', 'right'),
+    3: ('bottom', 'right'),
+    4: ('bottom', 'left'),
+    5: ('left', 'top'),
+    6: ('right', 'top'),
+    7: ('right', 'bottom'),
+    8: ('left', 'bottom'),
+}
+
+
+def turned(upright: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels as a camera held in one of eight ways stores them."""
+    row, column = FIRST_ROW_AND_COLUMN[orientation]
+    pixels = upright[::-1] if 'bottom' in (row, column) else upright
+    pixels = pixels[:, ::-1] if 'right' in (row, column) else pixels
+    pixels = pixels if row in ('top', 'bottom') else pixels.swapaxes(0, 1)
+    return np.ascontiguousarray(pixels)
+
+
+def save_turned(upright: Image.Image, path: Path, orientation: int) -> None:
+    """Write an image as such a camera would, with its EXIF entry."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    options = dict(lossless=True) if path.suffix == '.webp' else dict(quality=98)
+    Image.fromarray(turned(np.asarray(upright), orientation)).save(path, exif=exif, **options)
 
 
 def tiny_config(position='rpe', mode='coordinate', img_size=(16, 24), **adversary) -> dict:

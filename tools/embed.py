@@ -27,6 +27,13 @@ def main() -> None:
     parser.add_argument('--out', required=True, help='.npz or .parquet to write')
     parser.add_argument('--token', choices=['mean', 'cls'], default='mean', help='mean of patches')
     parser.add_argument('--size', type=int, help="side in pixels; the network's own by default")
+    parser.add_argument(
+        '--value-range',
+        type=float,
+        nargs=2,
+        metavar=('LOW', 'HIGH'),
+        help='become black and white in files of 16 bits or floats; by default percentiles of each',
+    )
     parser.add_argument('--batch-size', type=int, default=64, help='images per step')
     parser.add_argument('--workers', type=int, help='processes that load; one per core by default')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
@@ -40,6 +47,7 @@ def main() -> None:
         num_workers=args.workers,
         size=args.size,
         progress=True,
+        value_range=args.value_range,
     )
     number, width = write_features(args.out, batches)
     print(f'wrote {number} x {width} features to {args.out}')

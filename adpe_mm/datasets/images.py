@@ -18,14 +18,11 @@ from torch.utils.data import default_collate
 
 from adpe_mm.registry import DATASETS
 
+from .reading import UnreadableImage
 from .samplers import SampleKey
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 TRIES = 100  # images in place of an unreadable one, before giving up
-
-
-class UnreadableImage(Exception):
-    """A file that is no image, or a broken one."""
 
 
 @DATASETS.register_module()

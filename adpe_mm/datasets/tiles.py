@@ -7,10 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .images import EXTENSIONS
-from .transforms import to_rgb
+from .reading import UnreadableImage, ValueRange, check_value_range, read_image
 
 
 def tile_starts(length: int, size: int, overlap: int) -> list[int]:
@@ -63,7 +63,13 @@ def tile_photo(
 
 
 def tile_photos(
-    src: Path, out: Path, size: int = 512, overlap: int = 0, min_std: float = 4, quality: int = 95
+    src: Path,
+    out: Path,
+    size: int = 512,
+    overlap: int = 0,
+    min_std: float = 4,
+    quality: int = 95,
+    value_range: ValueRange = None,
 ) -> Counter:
     """Cut all photographs below `src` into tiles below `out`.
 
@@ -74,6 +80,7 @@ def tile_photos(
         overlap: That neighbours share at least, in pixels.
         min_std: Standard deviation of grey levels (0 to 255) below which a tile is left out.
         quality: JPEG quality.
+        value_range: (low, high) of photographs that have not 8 bits: see `read_image`.
 
     Returns:
         How many photographs were 'read' and 'unreadable', and how many tiles were written as
@@ -90,6 +97,7 @@ def tile_photos(
         )
     if not 1 <= quality <= 100:
         raise ValueError(f'--quality must lie in 1..100, got {quality}')
+    value_range = check_value_range(value_range)
     if not src.is_dir():
         raise FileNotFoundError(f"there is no folder '{src}': name one with photographs")
     if out.resolve().is_relative_to(src.resolve()):
@@ -103,9 +111,8 @@ def tile_photos(
     counts: Counter = Counter()
     for path in paths:
         try:
-            with Image.open(path) as image:
-                image = to_rgb(ImageOps.exif_transpose(image))
-        except (OSError, SyntaxError, ValueError) as error:
+            image = Image.fromarray(read_image(path, value_range))
+        except UnreadableImage as error:
             print(f"cannot read '{path}': {error}", file=sys.stderr)
             counts['unreadable'] += 1
             continue

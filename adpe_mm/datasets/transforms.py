@@ -3,8 +3,8 @@
 import math
 from random import Random
 
+import cv2
 import numpy as np
-import simplejpeg
 import torch
 from mmcv.transforms import BaseTransform
 from mmengine.utils import to_2tuple
@@ -13,83 +13,74 @@ from torch import Tensor
 
 from adpe_mm.registry import TRANSFORMS
 
-from .images import UnreadableImage
+from .reading import (
+    UnreadableImage,
+    ValueRange,
+    check_value_range,
+    decode_jpeg,
+    jpeg_orientation,
+    jpeg_size,
+    read_image,
+    turn_back,
+    turn_upright,
+    warn_if_empty,
+)
 
 REDUCTIONS = 8, 4, 2, 1  # libjpeg decodes at 1/k of the size by computing fewer points per block
 Box = tuple[int, int, int, int]
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB of an image of any mode.
-
-    16-bit grey keeps its upper bits (Pillow's own conversion would clip it to white); alpha is
-    dropped; CMYK is converted by Pillow.
-    """
-    if image.mode.startswith('I'):
-        grey = np.asarray(image).astype(np.int64)
-        depth = 8 if image.mode.startswith('I;16') or grey.max() > 255 else 0
-        return Image.fromarray((grey >> depth).clip(0, 255).astype(np.uint8)).convert('RGB')
-    if image.mode == 'P' and 'transparency' in image.info:
-        image = image.convert('RGBA')
-    return image.convert('RGB')
-
-
 @TRANSFORMS.register_module()
 class LoadImage(BaseTransform):
-    """Opens ``img_path`` as an 8-bit RGB `PIL.Image` under ``img``.
+    """Opens ``img_path`` by `read_image` as an 8-bit RGB `PIL.Image` under ``img``.
 
-    JPEG, PNG, WebP, BMP and TIFF; grey, palette, CMYK and 16-bit. An EXIF orientation is ignored,
-    as in the official pipeline (torchvision's loader).
+    Args:
+        value_range: (low, high) of images that have not 8 bits: see `read_image`.
 
     Raises:
         UnreadableImage: If the file is missing, no image, broken, or absurdly large.
+        ValueError: If `value_range` is none.
     """
 
+    def __init__(self, value_range: ValueRange = None) -> None:
+        self.value_range = check_value_range(value_range)
+
     def transform(self, results: dict) -> dict:
-        try:
-            with Image.open(results['img_path']) as image:
-                results['img'] = to_rgb(image)
-        except Exception as error:  # Pillow lets a TypeError and others out of a broken header
-            raise UnreadableImage(error) from error
+        results['img'] = Image.fromarray(read_image(results['img_path'], self.value_range))
         return results
 
 
-def jpeg_size(content: bytes) -> tuple[int, int] | None:
-    """Size of an ordinary JPEG, from its header.
+@TRANSFORMS.register_module()
+class LoadImageFromFile(BaseTransform):
+    """Opens ``img_path`` by `read_image`, for the pipelines of tasks.
+
+    Puts ``img`` (H, W, 3) uint8, BGR as the transforms of OpenMMLab expect it, ``img_shape`` and
+    ``ori_shape`` (H, W). mmcv's transform of that name turns only some formats upright, keeps the
+    upper 8 of 16 bits, and leaves the path out of its errors.
 
     Args:
-        content: Of the file.
+        value_range: (low, high) of images that have not 8 bits: see `read_image`.
+        backend_args: Of mmengine's file backend; None finds it by the path.
 
-    Returns:
-        (height, width) in pixels; None if it is no JPEG of one or three colours, or so large that
-        Pillow has to say something about it.
+    Raises:
+        UnreadableImage: If the file is missing, no image, broken, or absurdly large.
+        ValueError: If `value_range` is none.
     """
-    try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
-    except ValueError:
-        return None
-    limit = Image.MAX_IMAGE_PIXELS
-    if colours not in ('YCbCr', 'RGB', 'Gray') or limit and height * width > limit:
-        return None
-    return height, width
 
+    def __init__(self, value_range: ValueRange = None, backend_args: dict | None = None) -> None:
+        self.value_range = check_value_range(value_range)
+        self.backend_args = backend_args
 
-def decode_jpeg(content: bytes, size: tuple[int, int], reduction: int = 1) -> np.ndarray | None:
-    """Decode with libjpeg-turbo.
-
-    Args:
-        content: Of the file.
-        size: (height, width) that `jpeg_size` found.
-        reduction: 1, 2, 4 or 8: decode at this fraction of the size.
-
-    Returns:
-        (height / reduction, width / reduction, 3) uint8, rounded up; None if it is damaged.
-    """
-    height, width = (-(-length // reduction) for length in size) if reduction > 1 else (0, 0)
-    try:  # the strongest reduction that leaves so many pixels
-        return simplejpeg.decode_jpeg(content, min_height=height, min_width=width)
-    except ValueError:
-        return None
+    def transform(self, results: dict) -> dict:
+        path = results['img_path']
+        try:
+            rgb = read_image(path, self.value_range, self.backend_args)
+        except UnreadableImage as error:
+            error.args = (f"cannot read '{path}': {error}",)
+            raise
+        results['img'] = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+        results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
+        return results
 
 
 def resized_crop_boxes(
@@ -223,6 +214,7 @@ class MultiCrop(BaseTransform):
             the crops are slightly different (docs/speed.md has numbers). None decodes all.
         backend: 'torch', or 'pillow', which is slow, and resizes as the official pipeline does, bit
             for bit. They differ by 0.13 levels (of 255) on average, as they round differently.
+        value_range: (low, high) of images that have not 8 bits: see `read_image`.
 
     Raises:
         ValueError: If a range is empty or outside of what makes sense.
@@ -238,6 +230,7 @@ class MultiCrop(BaseTransform):
         flip_prob: float = 0.5,
         reducing_gap: float | None = None,
         backend: str = 'torch',
+        value_range: ValueRange = None,
     ) -> None:
         if num_crops < 1:
             raise ValueError(f'MultiCrop.num_crops must be at least 1, got {num_crops}')
@@ -262,7 +255,7 @@ class MultiCrop(BaseTransform):
         self.flip_prob = flip_prob
         self.reducing_gap = reducing_gap
         self.backend = backend
-        self._load = LoadImage()
+        self._load = LoadImage(value_range)
 
     def transform(self, results: dict) -> dict:
         results['crops'] = as_planes(self._cut(results))
@@ -281,12 +274,21 @@ class MultiCrop(BaseTransform):
                 raise UnreadableImage(error) from error
             size = jpeg_size(content)
             if size is not None:
+                orientation = jpeg_orientation(content)
+                stored, size = size, size[::-1] if orientation >= 5 else size
                 boxes = self._boxes(results, size)
                 reduction = self._reduction(boxes)
-                pixels = decode_jpeg(content, size, reduction)
+                pixels = decode_jpeg(content, stored, reduction)
                 if pixels is not None:
+                    warn_if_empty(results['img_path'], pixels)
                     for crop, box in zip(crops, boxes, strict=True):
-                        resample(pixels, align(box, size, reduction), crop, reduction)
+                        # Crops are turned, which are small; so the box is turned back.
+                        part = align(turn_back(box, size, orientation), stored, reduction)
+                        shape = self.size[::-1] if orientation >= 5 else self.size
+                        cut = crop if orientation == 1 else np.empty((*shape, 3), np.uint8)
+                        resample(pixels, part, cut, reduction)
+                        if orientation > 1:
+                            crop[:] = turn_upright(cut, orientation)
                     return crops
         image = results['img'] if 'img' in results else self._load(results)['img']
         boxes = self._boxes(results, (image.height, image.width))

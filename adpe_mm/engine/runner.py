@@ -9,11 +9,14 @@ from mmengine.hooks import Hook
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from adpe_mm.checkpoints import find_weights, read_checkpoint, unwrap
+from adpe_mm.datasets import guard_files
 from adpe_mm.engine.hooks.compile import CompileHook
+from adpe_mm.engine.hooks.unreadable import UnreadableImagesHook
 from adpe_mm.engine.schedules import check_times, in_iterations
 from adpe_mm.registry import RUNNERS
 from adpe_mm.version import compare_versions, somebody_watches, untested
@@ -69,6 +72,28 @@ class AdPERunner(Runner):
         super().register_default_hooks(
             {name: Hook() if hook is None else hook for name, hook in (hooks or {}).items()}
         )
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
+    ) -> DataLoader:
+        """Build a loader, whose errors name the file that cannot be read."""
+        loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        guard_files(loader.dataset, skips=False)
+        return loader
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the loop of the training, which `UnreadableImagesHook` lets skip broken files."""
+        if isinstance(self._train_dataloader, dict):
+            # Not by the loop: mmengine's starts the loader's processes as it is built.
+            self._train_dataloader = self.build_dataloader(
+                self._train_dataloader,
+                seed=self.seed,
+                diff_rank_seed=self._randomness_cfg.get('diff_rank_seed', False),
+            )
+        if any(isinstance(hook, UnreadableImagesHook) for hook in self.hooks):
+            guard_files(self._train_dataloader.dataset, skips=True)
+        return super().build_train_loop(loop)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap for several processes.

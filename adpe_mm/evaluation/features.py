@@ -46,16 +46,22 @@ class ImagesInOrder(Dataset):
     Args:
         images: Paths, or (N, H, W, 3) uint8.
         size: (h, w) in pixels.
+        value_range: (low, high) of files that have not 8 bits: see `read_image`.
     """
 
-    def __init__(self, images: list[str] | np.ndarray, size: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        images: list[str] | np.ndarray,
+        size: tuple[int, int],
+        value_range: tuple[float, float] | None,
+    ) -> None:
         self.paths = self.pixels = None
         if isinstance(images, np.ndarray):
             self.pixels = images
         else:  # one buffer: worker processes would copy a list as they read it
             self.paths = np.array([os.fsencode(path) for path in images])
         self.size = size
-        self._load = LoadImage()
+        self._load = LoadImage(value_range)
 
     def __len__(self) -> int:
         return len(self.pixels if self.paths is None else self.paths)
@@ -111,6 +117,7 @@ def _loader(
     batch_size: int,
     num_workers: int | None,
     pin_memory: bool,
+    value_range: tuple[float, float] | None,
 ) -> DataLoader:
     """Batches of `_collate`, of images given in any way but as floats."""
     if torch.is_tensor(images):
@@ -119,7 +126,7 @@ def _loader(
         images = find_images([images] if isinstance(images, str | Path) else images)
         if not images:
             raise ValueError('the list of images is empty')
-    dataset = ImagesInOrder(images, size)
+    dataset = ImagesInOrder(images, size, value_range)
     if num_workers is None:
         cores = len(os.sched_getaffinity(0))
         num_workers = cores if dataset.paths is not None and len(dataset) > batch_size else 0
@@ -194,6 +201,7 @@ def iterate_features(
     size: int | tuple[int, int] | None = None,
     device: str | torch.device | None = None,
     progress: bool = False,
+    value_range: tuple[float, float] | None = None,
 ) -> Iterator[tuple[Features, list]]:
     """`extract_features` batch by batch, in memory that does not grow with the features.
 
@@ -229,7 +237,7 @@ def iterate_features(
         number, batches = len(images), _split(images, batch_size)
     else:
         crop = to_2tuple(backbone.patch_embed.init_input_size if size is None else size)
-        loader = _loader(images, crop, batch_size, num_workers, weight.is_cuda)
+        loader = _loader(images, crop, batch_size, num_workers, weight.is_cuda, value_range)
         preprocessor = MultiCropPreprocessor(**statistics).to(weight.device)
         number, batches = len(loader.dataset), _normalised(loader, preprocessor)
     bar = ProgressBar(number, file=sys.stderr) if progress else None
@@ -258,14 +266,16 @@ def extract_features(
     size: int | tuple[int, int] | None = None,
     device: str | torch.device | None = None,
     progress: bool = False,
+    value_range: tuple[float, float] | None = None,
 ) -> tuple[Features, list]:
     """Features of images, by a network in evaluation mode.
 
     Files and uint8 images are resized, bicubically, so that the short edge is 256/224 of `size`,
     cut to `size` in the centre, and normalised with the mean and std that the network was trained
     with (``model.data_preprocessor``; ImageNet's by default). JPEG, PNG, WebP, BMP and TIFF are
-    read as in pretraining: grey, palette, CMYK and 16-bit become RGB, an EXIF orientation is
-    ignored. Files that cannot be read are named in the log and left out.
+    read as in pretraining (`adpe_mm.datasets.read_image`): grey, palette, CMYK and 16-bit become
+    RGB, and an EXIF orientation is applied. Files that cannot be read are named in the log and left
+    out.
 
     N images, E width of the network, R, C rows and columns of the patch grid.
 
@@ -287,6 +297,8 @@ def extract_features(
             after pretraining is that of a crop (AdPE: 112). Positions are interpolated.
         device: Moves the network there first; None leaves it where it is.
         progress: Whether a bar is drawn on stderr.
+        value_range: (low, high), which become 0 and 255 in files of 16 bits, signed or of floats;
+            None for the percentiles 1 and 99 of each. As the network was trained.
 
     Returns:
         Features, float32, or a list with those of each of a list of `layers`; and the paths that
@@ -297,7 +309,7 @@ def extract_features(
         ValueError: If an option or a batch is not one of the above, or nothing can be read.
     """
     batches = iterate_features(
-        model, images, out, layers, batch_size, num_workers, size, device, progress
+        model, images, out, layers, batch_size, num_workers, size, device, progress, value_range
     )
     parts, keys = zip(*batches, strict=True)
     if isinstance(parts[0], list):

@@ -85,11 +85,16 @@ class Predictor:
         info = dict(img_path=str(path), img_id=0, reduce_zero_label=False, seg_fields=[])
         return pseudo_collate([self.pipeline(info)])
 
+    def opened(self, path: Path) -> np.ndarray:
+        """(H, W, 3) uint8, RGB: what the pipeline opens, whose pixels the results are of."""
+        bgr = self.pipeline.transforms[0](dict(img_path=str(path)))['img']
+        return np.ascontiguousarray(bgr[..., ::-1], dtype=np.uint8)
+
     @torch.no_grad()
     def draw(self, path: Path, batch: dict, out: Path, score: float) -> None:
         """Predict, and write the image with the prediction."""
         (sample,) = self.model.test_step(batch)
-        image = np.asarray(Image.open(path).convert('RGB'))
+        image = self.opened(path)
         factor = -(-SMALL // max(image.shape[:2]))
         if factor > 1:
             image = image.repeat(factor, 0).repeat(factor, 1)
@@ -119,7 +124,7 @@ class Predictor:
         weights = block.attn.weights(x[:1], grid_size)[0]  # (H, L, L)
         extra = backbone.num_extra_tokens
         maps = weights[:, 0, extra:] if extra else weights.mean(dim=1)
-        image = Image.open(path).convert('RGB')
+        image = Image.fromarray(self.opened(path))
         yield image
         for heat in maps.unflatten(1, grid_size).float().cpu().numpy():
             heat = (heat - heat.min()) / max(heat.max() - heat.min(), 1e-12)

@@ -116,12 +116,18 @@ def spread(paths: list[str], limit: int) -> list[str]:
     return [paths[i] for i in chosen]
 
 
-def open_images(paths: list[str], size: tuple[int, int]) -> torch.Tensor:
-    """(B, 1, 3, h, w) uint8 of the central parts; names on stdout what cannot be read."""
+def open_images(cfg: Config, paths: list[str], size: tuple[int, int]) -> torch.Tensor:
+    """(B, 1, 3, h, w) uint8 of the central parts; names on stdout what cannot be read.
+
+    Images that have not 8 bits are mapped to them as in the training of the config.
+    """
+    training = cfg.get('train_dataloader')
+    steps = training.dataset.pipeline if training else []
+    load = LoadImage(next((step.value_range for step in steps if 'value_range' in step), None))
     images = []
     for path in paths:
         try:
-            image = LoadImage()(dict(img_path=path))['img']
+            image = load(dict(img_path=path))['img']
         except UnreadableImage as error:
             print(f'skipped {path}: {error}')
             continue

@@ -3,7 +3,6 @@
 _base_ = './default_runtime.py'
 default_scope = 'mmpretrain'
 default_hooks = dict(
-    unreadable_images=dict(type='adpe_mm.UnreadableImagesHook', max_fraction=0.05),
     adversary_projection=dict(type='adpe_mm.AdversaryProjectionHook', interval=10),
     reconstruction=dict(type='adpe_mm.ReconstructionHook', interval=10),
 )

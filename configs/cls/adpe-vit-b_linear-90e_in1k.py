@@ -35,7 +35,7 @@ train_dataloader = dict(
     batch_size=512,
     dataset=dict(
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='adpe_mm.LoadImageFromFile'),
             dict(type='adpe_mm.ClampedResizedCrop', size=224),
             dict(type='RandomFlip', prob=0.5, direction='horizontal'),
             dict(type='PackInputs'),

@@ -39,7 +39,7 @@ train_dataloader = dict(
         data_root='{{$MINI_DATA:data/mini}}/imagenet',
         data_prefix='train',
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='adpe_mm.LoadImageFromFile'),
             dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(0.7, 1.0)),
             dict(type='RandomFlip', prob=0.5, direction='horizontal'),
             dict(type='PackInputs'),
@@ -55,7 +55,7 @@ val_dataloader = dict(
         data_root='{{$MINI_DATA:data/mini}}/imagenet',
         data_prefix='val',
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='adpe_mm.LoadImageFromFile'),
             dict(type='Resize', scale=64),
             dict(type='PackInputs'),
         ],
@@ -63,7 +63,7 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='adpe_mm.LoadImageFromFile'),
     dict(
         type='TestTimeAug',
         transforms=[

@@ -57,7 +57,7 @@ train_dataloader = dict(
         ),
         filter_cfg=dict(filter_empty_gt=True, min_size=1),
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='adpe_mm.LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
             dict(type='RandomFlip', prob=0.5),
             dict(type='RandomResize', scale=(64, 64), ratio_range=(0.8, 1.25), keep_ratio=True),
@@ -81,7 +81,7 @@ val_dataloader = dict(
             classes=('corner', 'cross', 'cup', 'flag', 'snake', 'stairs', 'tee', 'wreath')
         ),
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='adpe_mm.LoadImageFromFile'),
             dict(type='Resize', scale=(64, 64), keep_ratio=True),
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
             dict(

@@ -65,7 +65,7 @@ train_dataloader = dict(
         data_root='{{$MINI_DATA:data/mini}}/ade',
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='adpe_mm.LoadImageFromFile'),
             dict(type='LoadAnnotations', reduce_zero_label=True),
             dict(type='RandomResize', scale=(64, 64), ratio_range=(0.8, 1.25), keep_ratio=True),
             dict(type='RandomCrop', crop_size=(64, 64)),
@@ -108,7 +108,7 @@ val_dataloader = dict(
         data_root='{{$MINI_DATA:data/mini}}/ade',
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='adpe_mm.LoadImageFromFile'),
             dict(type='Resize', scale=(64, 64), keep_ratio=True),
             dict(type='LoadAnnotations', reduce_zero_label=True),
             dict(type='PackSegInputs'),
@@ -117,7 +117,7 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='adpe_mm.LoadImageFromFile'),
     dict(
         type='TestTimeAug',
         transforms=[

@@ -16,7 +16,7 @@ from adpe_mm.datasets.transforms import align, decode_jpeg, jpeg_size, resample,
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 TURNED = Image.Exif()
-TURNED[ExifTags.Base.Orientation] = 6  # by 90 degrees: ignored
+TURNED[ExifTags.Base.Orientation] = 6  # by 90 degrees
 PHOTOS = ['astronaut', 'cat', 'coffee', 'rocket', 'retina', 'hubble_deep_field']
 
 

@@ -87,7 +87,7 @@ def test_orientation_and_depth(tmp_path):
     image.save(src / 'turned.jpg', exif=exif, quality=95)
     grey = np.asarray(noise(150, 50).convert('L')).astype(np.uint16) * 256
     Image.fromarray(grey).save(src / 'deep.png')
-    tile_photos(src, tmp_path / 'out', size=125)
+    tile_photos(src, tmp_path / 'out', size=125, value_range=(0, 65535))
     tile = np.asarray(Image.open(tmp_path / 'out' / 'turned.jpg-0-0.jpg')).astype(int)
     assert tile.shape == (125, 50, 3)
     assert np.abs(tile - np.rot90(np.asarray(image), -1)[:125]).mean() < 6

@@ -1,11 +1,20 @@
 """Images that cannot be read: named once, counted, and fatal when they are many."""
 
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from mmengine.config import Config
+from mmengine.registry import RUNNERS, init_default_scope
 
 from adpe_mm.engine import UnreadableImagesHook
-from tests.test_engine.toy import draw, make_runner
+from tests.test_engine.toy import NUMBER, draw, make_runner
+from tests.test_transfer import CONFIGS, options
+
+ROOT = Path(__file__).parents[2]
 
 
 def run(tmp_path, broken, **hook):
@@ -55,3 +64,50 @@ def test_all_broken_end_in_a_sentence(tmp_path):
 def test_fraction_must_be_one():
     with pytest.raises(ValueError, match=r'max_fraction must lie in \[0, 1\], got 5'):
         UnreadableImagesHook(max_fraction=5)
+
+
+@pytest.fixture(scope='module')
+def mini(tmp_path_factory):
+    out = tmp_path_factory.mktemp('mini') / 'mini'
+    command = [sys.executable, ROOT / 'tools' / 'dataset_converters' / 'make_mini.py', out]
+    subprocess.run([*command, '--train', '8', '--val', '9'], check=True, capture_output=True)
+    return out
+
+
+def train(task, data, work_dir, max_fraction, **overrides):
+    cfg = Config.fromfile(ROOT / CONFIGS[task])
+    cfg.merge_from_dict(options(task, data, 'rpe', steps=6))
+    cfg.merge_from_dict(
+        {
+            'default_hooks.unreadable_images.max_fraction': max_fraction,
+            'work_dir': str(work_dir),
+            'experiment_name': f'unreadable{next(NUMBER)}',
+            **overrides,
+        }
+    )
+    init_default_scope(cfg.default_scope)
+    RUNNERS.build(cfg).train()
+    return next(work_dir.glob('*/*.log')).read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'task, images',
+    [('cls', 'imagenet/train'), ('seg', 'ade/images/training'), ('det', 'coco/train2017')],
+)
+def test_tasks_name_skip_and_refuse(mini, tmp_path, task, images):
+    """By the fraction that the config allows; in each task, of images and masks."""
+    data = tmp_path / 'data'
+    shutil.copytree(mini, data)
+    broken = sorted((data / images).rglob('*.jpg'))[1]
+    broken.write_bytes(b'')
+    if task == 'seg':
+        broken = sorted((data / 'ade' / 'annotations' / 'training').glob('*.png'))[4]
+        broken.write_bytes(broken.read_bytes()[:60])
+    for workers in (0, 1):
+        log = train(
+            task, data, tmp_path / f'run{workers}', 0.9, **{'train_dataloader.num_workers': workers}
+        )
+        assert log.count(f'skipped an image that cannot be read: {broken} (') == 1
+    with pytest.raises(ValueError, match=rf'fraction of 0 that .*{re.escape(str(data))}'):
+        train(task, data, tmp_path / 'refused', 0)

@@ -45,7 +45,7 @@ def folder(tmp_path):
         pixels = rng.integers(0, np.iinfo(depth).max, shape).astype(depth)
         image = Image.fromarray(pixels, mode='CMYK') if mode == 'CMYK' else Image.fromarray(pixels)
         exif = Image.Exif()
-        exif[0x0112] = 6  # turned: ignored, as in pretraining
+        exif[0x0112] = 3  # upside down
         image.save(tmp_path / 'images' / name, **(dict(exif=exif) if i == 4 else {}))
     return tmp_path / 'images'
 
@@ -53,8 +53,11 @@ def folder(tmp_path):
 def as_rgb(path) -> np.ndarray:
     image = Image.open(path)
     if image.mode.startswith('I'):
-        image = Image.fromarray((np.asarray(image).astype(int) >> 8).astype(np.uint8))
-    return np.array(image.convert('RGB'))
+        values = np.asarray(image).astype(float)
+        grey = np.interp(values, np.quantile(values, (0.01, 0.99)), (0, 255))
+        image = Image.fromarray(grey.round().astype(np.uint8))
+    turned = slice(None, None, -1 if image.getexif().get(0x0112) == 3 else 1)
+    return np.array(image.convert('RGB'))[turned, turned]
 
 
 def plain_tokens(model: AdPEViT, pixels: np.ndarray) -> torch.Tensor:
@@ -206,3 +209,16 @@ def test_networks_that_have_no_such_features():
     model = network(with_cls_token=False, out_type='featmap')
     with pytest.raises(ValueError, match='no cls token'):
         extract_features(model, torch.zeros(1, 3, 28, 28), 'cls')
+
+
+def test_a_fixed_range_of_deep_files(tmp_path):
+    """As an array that is mapped already."""
+    model = network()
+    values = np.random.default_rng(0).integers(0, 4096, (1, 40, 52)).astype(np.uint16)
+    Image.fromarray(values[0]).save(tmp_path / 'deep.png')
+    pixels = np.interp(values, (0, 4095), (0, 255)).round().astype(np.uint8)
+    expected, _ = extract_features(model, np.repeat(pixels[..., None], 3, 3))
+    found, _ = extract_features(model, tmp_path / 'deep.png', value_range=(0, 4095))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    dark, _ = extract_features(model, tmp_path / 'deep.png', value_range=(0, 65535))
+    assert np.abs(dark - expected).max() > 0.1

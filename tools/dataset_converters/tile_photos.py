@@ -29,6 +29,13 @@ def main() -> None:
         '--min-std', type=float, default=4, help='of grey levels (0 to 255), less is left out'
     )
     parser.add_argument('--quality', type=int, default=95, help='JPEG quality, 1 to 100')
+    parser.add_argument(
+        '--value-range',
+        type=float,
+        nargs=2,
+        metavar=('LOW', 'HIGH'),
+        help='become black and white in files of 16 bits or floats; by default percentiles of each',
+    )
     args = parser.parse_args()
     Image.MAX_IMAGE_PIXELS = None  # one's own panoramas are no attack
     counts = tile_photos(**vars(args))

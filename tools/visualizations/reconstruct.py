@@ -34,10 +34,11 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0, help='chooses the masks')
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help='overrides')
     args = parser.parse_args()
-    model = load_model(read_config(args.config, args.cfg_options), args.checkpoint)
+    cfg = read_config(args.config, args.cfg_options)
+    model = load_model(cfg, args.checkpoint)
     size = model.backbone.patch_embed.init_input_size
     inputs = model.data_preprocessor(
-        dict(inputs=open_images(spread(find_images(args.images), args.num), size))
+        dict(inputs=open_images(cfg, spread(find_images(args.images), args.num), size))
     )['inputs']
     rows = reconstruct(model, inputs, args.seed)
     out = Path(args.out)

@@ -1,4 +1,4 @@
-"""Counts the images that cannot be read."""
+"""Counts the images and masks that cannot be read."""
 
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
@@ -10,6 +10,10 @@ from adpe_mm.registry import HOOKS
 @HOOKS.register_module()
 class UnreadableImagesHook(Hook):
     """Names each unreadable image once in the log, and stops when there are too many.
+
+    In pretraining `Images` replaces them. In the training of a task, with this hook, the data set
+    draws another sample in place of one whose image or mask cannot be read (without it, and in
+    validation and test, the first one ends the run with its path).
 
     Process 0 names its own at once, and those of the other processes at the end of the epoch.
     From the first failure on, the fraction is logged as 'unreadable'.
@@ -32,7 +36,12 @@ class UnreadableImagesHook(Hook):
         self.failed = self.opened = 0
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict = None) -> None:
-        unreadable = data_batch.get('unreadable', [])
+        # Of pretraining's batches; of a task's, its samples have them (`GuardedPipeline`).
+        unreadable = data_batch.get('unreadable') or [
+            path
+            for sample in data_batch.get('data_samples') or []
+            for path in sample.get('unreadable', [])
+        ]
         self.opened += len(data_batch['inputs']) + len(unreadable)
         self.failed += len(unreadable)
         if self.failed:

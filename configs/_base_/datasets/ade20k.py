@@ -16,7 +16,7 @@ train_dataloader = dict(
         data_root='data/ade/ADEChallengeData2016',
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='adpe_mm.LoadImageFromFile'),
             dict(type='LoadAnnotations', reduce_zero_label=True),
             dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
             dict(type='RandomCrop', crop_size=(512, 512), cat_max_ratio=0.75),
@@ -36,7 +36,7 @@ val_dataloader = dict(
         data_root='data/ade/ADEChallengeData2016',
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='adpe_mm.LoadImageFromFile'),
             dict(type='Resize', scale=(2048, 512), keep_ratio=True),
             # After Resize: the truth keeps its size, as the prediction is brought back to it.
             dict(type='LoadAnnotations', reduce_zero_label=True),
@@ -50,7 +50,7 @@ test_evaluator = val_evaluator
 
 tta_model = dict(type='SegTTAModel')
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='adpe_mm.LoadImageFromFile'),
     dict(
         type='TestTimeAug',
         transforms=[

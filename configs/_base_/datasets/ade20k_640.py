@@ -4,7 +4,7 @@ _base_ = './ade20k.py'
 train_dataloader = dict(
     dataset=dict(
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='adpe_mm.LoadImageFromFile'),
             dict(type='LoadAnnotations', reduce_zero_label=True),
             dict(type='RandomResize', scale=(2560, 640), ratio_range=(0.5, 2.0), keep_ratio=True),
             dict(type='RandomCrop', crop_size=(640, 640), cat_max_ratio=0.75),
@@ -17,7 +17,7 @@ train_dataloader = dict(
 val_dataloader = dict(
     dataset=dict(
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='adpe_mm.LoadImageFromFile'),
             dict(type='Resize', scale=(2560, 640), keep_ratio=True),
             dict(type='LoadAnnotations', reduce_zero_label=True),
             dict(type='PackSegInputs'),
@@ -26,7 +26,7 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='adpe_mm.LoadImageFromFile'),
     dict(
         type='TestTimeAug',
         transforms=[

@@ -16,7 +16,7 @@ train_dataloader = dict(
         data_prefix=dict(img='train2017/'),
         filter_cfg=dict(filter_empty_gt=True, min_size=32),
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='adpe_mm.LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
             dict(type='RandomFlip', prob=0.5),
             dict(
@@ -50,7 +50,7 @@ val_dataloader = dict(
         data_prefix=dict(img='val2017/'),
         test_mode=True,
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='adpe_mm.LoadImageFromFile'),
             dict(type='Resize', scale=(1024, 1024), keep_ratio=True, backend='pillow'),
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
             dict(

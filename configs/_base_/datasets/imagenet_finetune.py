@@ -15,7 +15,7 @@ train_dataloader = dict(
         data_root='data/imagenet',
         split='train',
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='adpe_mm.LoadImageFromFile'),
             dict(type='RandomResizedCrop', scale=224, backend='pillow', interpolation='bicubic'),
             dict(type='RandomFlip', prob=0.5, direction='horizontal'),
             dict(
@@ -51,7 +51,7 @@ val_dataloader = dict(
         data_root='data/imagenet',
         split='val',
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='adpe_mm.LoadImageFromFile'),
             dict(
                 type='ResizeEdge',
                 scale=256,
@@ -70,7 +70,7 @@ test_evaluator = val_evaluator
 
 tta_model = dict(type='AverageClsScoreTTA')
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='adpe_mm.LoadImageFromFile'),
     dict(
         type='TestTimeAug',
         transforms=[

@@ -16,7 +16,7 @@ train_dataloader = dict(
 val_dataloader = dict(
     dataset=dict(
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='adpe_mm.LoadImageFromFile'),
             dict(
                 type='ResizeEdge',
                 scale=384,
