@@ -91,15 +91,6 @@ def test_alpha_is_dropped(tmp_path):
     assert np.array_equal(np.asarray(load(tmp_path / 'alpha.png')), np.asarray(make_image()))
 
 
-def test_16_bits_keep_their_shades(tmp_path):
-    shades = np.linspace(0, 65535, 40 * 50).reshape(40, 50).astype(np.uint16)
-    Image.fromarray(shades).save(tmp_path / 'deep.png')
-    Image.fromarray(shades).save(tmp_path / 'deep.tif')
-    for name in ('deep.png', 'deep.tif'):
-        loaded = np.asarray(load(tmp_path / name), int)
-        assert np.abs(loaded - (shades // 257)[..., None]).max() <= 1, name
-
-
 @pytest.mark.parametrize(
     'kwargs',
     [
