@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from adpe_mm.errors import MissingFile, UserError
+
 from .checkpoints import (
     find_weights,
     has_backbone,
@@ -90,18 +92,18 @@ def get_model(
     """
     unknown = sorted(set(overrides) - _OPTIONS)
     if unknown:
-        raise ValueError(f'get_model has no options {unknown}; an AdPEViT has {sorted(_OPTIONS)}')
+        raise UserError(f'get_model has no options {unknown}; an AdPEViT has {sorted(_OPTIONS)}')
     name, statistics = str(name_or_path), {}
     if name in _NAMED:
         if pretrained is True:
-            raise ValueError(
+            raise UserError(
                 f"no weights of '{name}' are published: say pretrained=False for random ones, or "
                 'pretrained=PATH for those of a checkpoint'
             )
         options, weights = _NAMED[name], load_weights(pretrained) if pretrained else None
     else:
         if not isinstance(pretrained, bool):
-            raise ValueError(
+            raise UserError(
                 f"pretrained='{pretrained}' needs the name of a model; of a checkpoint, such as "
                 f"'{name}', it is True or False"
             )
@@ -128,7 +130,7 @@ def _read(path: str, stated: dict) -> tuple[dict, dict[str, Tensor], dict]:
         stated: Options that need not be found.
     """
     if not Path(path).suffix and '/' not in path and not Path(path).exists():
-        raise FileNotFoundError(
+        raise MissingFile(
             f"there is no model and no checkpoint '{path}': see adpe_mm.list_models()"
         )
     checkpoint = read_checkpoint(path)
@@ -136,7 +138,7 @@ def _read(path: str, stated: dict) -> tuple[dict, dict[str, Tensor], dict]:
     if 'patch_embed.projection.weight' in weights:  # of a backbone alone
         weights = {f'backbone.{name}': value for name, value in weights.items()}
     if not has_backbone(weights):
-        raise ValueError(
+        raise UserError(
             f"'{path}' holds no Vision Transformer of this package: convert it first with one of "
             'tools/model_converters'
         )
@@ -155,7 +157,7 @@ def _read(path: str, stated: dict) -> tuple[dict, dict[str, Tensor], dict]:
     if not backbone and not options['with_cls_token'] and 'window_size' not in stated:
         untold.append('window_size=...')
     if untold:
-        raise ValueError(
+        raise UserError(
             f"'{path}' has no config, and its arrays do not tell all: state {', '.join(untold)}"
         )
     return options, weights, statistics

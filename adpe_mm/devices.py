@@ -11,6 +11,8 @@ import sys
 import warnings
 from pathlib import Path
 
+from adpe_mm.errors import MachineError
+
 DRIVER = Path('/proc/driver/nvidia')  # is there when NVIDIA's kernel module is loaded
 DEVICES = Path('/dev')
 USE_CPU = "or set CUDA_VISIBLE_DEVICES='' to run on the CPU"
@@ -106,16 +108,16 @@ def require(processes: int = 1) -> None:
     """Checks that the GPUs of this machine can be used by so many processes.
 
     Raises:
-        RuntimeError: In one sentence, if there are GPUs that torch does not see, or fewer than
+        MachineError: In one sentence, if there are GPUs that torch does not see, or fewer than
             processes.
     """
     problem = unused_gpu() or too_many(processes)
     if problem:
-        raise RuntimeError(problem)
+        raise MachineError(problem)
 
 
 if __name__ == '__main__':
     try:
         require(int(sys.argv[1]))
-    except RuntimeError as error:
+    except MachineError as error:
         sys.exit(f'devices: {error}')

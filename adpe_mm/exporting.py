@@ -18,6 +18,8 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
+from adpe_mm.errors import MachineError, UserError
+
 from .api import get_model
 from .checkpoints import check_fits, describe, find_weights, read_checkpoint, read_config
 from .checkpoints.describing import DESCRIPTION
@@ -111,23 +113,23 @@ def load_exportable(path: str | Path, features: str | None = None) -> Exportable
     if features or task == 'pretraining':
         return ExportableNetwork(get_model(path, out_type=features or 'raw')).eval()
     if task not in SCOPES:
-        raise ValueError(
+        raise UserError(
             f"'{path}' is of {task}, whose boxes are no function of fixed shape: export its "
             'backbone with --features featmap'
         )
     config, scope = read_config(checkpoint), SCOPES[task]
     if not config:
-        raise ValueError(
+        raise UserError(
             f"'{path}' holds no config, from which its network could be built: give the checkpoint "
             'that training wrote, or export the backbone alone with --features'
         )
     if importlib.util.find_spec(scope) is None:
-        raise ValueError(f"'{path}' is of {task}, which needs {scope}: see docs/install.md")
+        raise UserError(f"'{path}' is of {task}, which needs {scope}: see docs/install.md")
     with DefaultScope.overwrite_default_scope(scope), warnings.catch_warnings():
         warnings.simplefilter('ignore')  # about losses
         network = MODELS.build(ConfigDict(config))
     if not isinstance(network.backbone, AdPEViT):
-        raise ValueError(f"'{path}' is of a network without an AdPEViT: export it with its library")
+        raise UserError(f"'{path}' is of a network without an AdPEViT: export it with its library")
     weights = find_weights(checkpoint, path)
     check_fits(network, weights)
     network.load_state_dict(weights)
@@ -159,7 +161,7 @@ def export_model(
     """
     out = Path(out)
     if out.suffix not in FORMATS:
-        raise ValueError(f"'{out}' must end with {' or '.join(FORMATS)}")
+        raise UserError(f"'{out}' must end with {' or '.join(FORMATS)}")
     write, open_file, tolerance = FORMATS[out.suffix]
     network = load_exportable(path, features)
     backbone = network.backbone
@@ -185,7 +187,7 @@ def export_model(
         if run is not None:
             difference = max(map(_difference, run(images), expected))
             if not difference <= tolerance:  # NaN neither
-                raise RuntimeError(
+                raise MachineError(
                     f"the outputs of '{out}' differ from those of the network by {difference:.1e}, "
                     f'and {tolerance:.0e} is allowed: it was not written; please report this'
                 )
@@ -206,7 +208,7 @@ def _write_onnx(
 ) -> None:
     missing = [name for name in ('onnx', 'onnxscript') if importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(f'to write ONNX, pip install {" ".join(missing)} onnxruntime')
+        raise UserError(f'to write ONNX, pip install {" ".join(missing)} onnxruntime')
     exported = torch.onnx.export(
         program, dynamo=True, input_names=[INPUT], output_names=outputs, verbose=False
     )

@@ -5,9 +5,9 @@ import ctypes
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +17,9 @@ import torch.distributed
 from mmengine.config import Config
 
 from adpe_mm import devices
+from adpe_mm.errors import MissingFile, UserError
 from adpe_mm.options import ConfigOptions, merge_options
 
-PACKAGE = Path(__file__).resolve().parent
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of malloc.h
 
 
@@ -52,7 +52,7 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
     """
     devices.require()
     if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no config '{path}': see configs/")
+        raise MissingFile(f"there is no config '{path}': see configs/")
     cfg = Config.fromfile(path)
     merge_options(cfg, options or {})
     return cfg
@@ -111,32 +111,41 @@ def end_workers() -> None:
         worker.kill()
 
 
+def _sentence(error: UserError) -> str:
+    """What was raised at first: mmengine puts the names of its own classes before it.
+
+    Of a worker's error only the text of its traceback arrives, which ends with the sentence.
+    """
+    root: BaseException | None = error
+    while root is not None:
+        if isinstance(root, UserError) and str(error).endswith(str(root)):
+            error = root
+        root = root.__context__
+    text = str(error)
+    if 'in DataLoader worker process' in text:
+        text = re.split(rf'^{re.escape(type(error).__module__)}\.\w+: ', text, flags=re.M)[-1]
+    return text.strip()
+
+
 @contextmanager
 def one_sentence_errors(command: str) -> Iterator[None]:
-    """Show a user's mistake as the sentence that this package raised, without a traceback.
+    """Show a user's mistake, a `UserError`, as its sentence; all else keeps its traceback.
 
-    Only errors that were raised on purpose, by a `raise` in this package or beside the command, are
-    shortened; mmengine wraps them in its own, so the first of the chain counts. All else
-    keeps its traceback.
+    With ``--traceback`` on the command line, a `UserError` keeps it too, with the error of the
+    library that it explains.
     """
+    show_all = '--traceback' in sys.argv
+    sys.argv = [word for word in sys.argv if word != '--traceback']
     try:
         yield
-    except (FileNotFoundError, FileExistsError, ValueError, RuntimeError) as error:
+    except UserError as error:
         end_workers()
-        root: BaseException = error
-        while root.__context__ is not None and type(root.__context__) is type(error):
-            root = root.__context__
-        if 'DataLoader worker process' in str(error):
-            # Of a worker only the text of its traceback arrives; the message is its last line.
-            text = str(error)
-            if str(PACKAGE) in text.rpartition('File "')[2]:
-                sys.exit(f'{command}: {text.strip().splitlines()[-1].partition(": ")[2]}')
+        if show_all:
             raise
-        raised_in = Path(traceback.extract_tb(root.__traceback__)[-1].filename).resolve()
-        commands = Path(sys.argv[0]).resolve().parent
-        if PACKAGE not in raised_in.parents and raised_in.parent != commands:
-            raise
-        sys.exit(f'{command}: {root}')
+        sys.exit(f'{command}: {_sentence(error)}')
+    except BaseException:
+        end_workers()
+        raise
     # Not after an error: the other processes may never come to the same point.
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

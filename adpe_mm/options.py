@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 from mmengine.config import Config
 
+from adpe_mm.errors import UserError
+
 # The last part of a key that holds a text, even where a config has nothing or None there.
 TEXTS = {
     'ann_file', 'checkpoint', 'classwise_file', 'data_root', 'file', 'filename', 'img', 'img_path',
@@ -116,13 +118,13 @@ def _split(text: str, key: str) -> list[str]:
             closing.append(BRACKETS[char])
         elif char in BRACKETS.values():
             if not closing or closing.pop() != char:
-                raise ValueError(f"the brackets of '{key}={text}' do not match")
+                raise UserError(f"the brackets of '{key}={text}' do not match")
         elif char == ',' and not closing:
             parts.append('')
             continue
         parts[-1] += char
     if closing:
-        raise ValueError(f"the brackets of '{key}={text}' do not match")
+        raise UserError(f"the brackets of '{key}={text}' do not match")
     return [part for part in map(str.strip, parts) if part]
 
 

@@ -20,6 +20,7 @@ from mmengine.runner import Runner
 
 import adpe_mm  # noqa: F401  checks the installed versions first
 from adpe_mm.checkpoints import file_hash, read_checkpoint
+from adpe_mm.errors import MissingFile, UserError
 from adpe_mm.evaluation.results import describe_test
 from adpe_mm.evaluation.testing import (
     keep_details,
@@ -61,15 +62,15 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
         ValueError: If a flag needs a setting that the config lacks.
     """
     if cfg.get('test_evaluator') is None:
-        raise ValueError('the config has no test_evaluator: is it one of pretraining?')
+        raise UserError('the config has no test_evaluator: is it one of pretraining?')
     if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
-        raise FileNotFoundError(f"there is no checkpoint '{args.checkpoint}'")
+        raise MissingFile(f"there is no checkpoint '{args.checkpoint}'")
     cfg.load_from = args.checkpoint
     cfg.resume = False
     without_pinned_memory(cfg)
     if args.tta or cfg.get('tta'):
         if 'tta_pipeline' not in cfg or 'tta_model' not in cfg:
-            raise ValueError(
+            raise UserError(
                 'test-time augmentation needs tta_model and tta_pipeline in the config: the '
                 'configs of classification and segmentation have them'
             )

@@ -12,6 +12,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import adpe_mm  # noqa: F401  checks the installed versions first
+from adpe_mm.errors import UserError
 from adpe_mm.launch import (
     add_config_arguments,
     init_processes,
@@ -55,7 +56,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
     without_pinned_memory(cfg)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            raise ValueError(
+            raise UserError(
                 '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config: the '
                 'batch that its lr is meant for'
             )

@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from adpe_mm.errors import UserError
+
 from .describing import DESCRIPTION, describe
 from .lookups import add_lookup, find_lookup
 from .reading import find_weights, read_checkpoint
@@ -123,7 +125,7 @@ class Report:
         """
         left = [n for n in self.unexpected if not any(re.fullmatch(p, n) for p in allowed)]
         if left:
-            raise ValueError(
+            raise UserError(
                 f'{len(left)} arrays have no counterpart here: {", ".join(left[:6])}; if they may '
                 'be dropped, name them with --allow'
             )
@@ -181,7 +183,7 @@ def _check_constant(name: str, value: Tensor) -> None:
             return  # rows and columns are not known here; the positions are computed anyway
         expected = _sincos_position(side, value.shape[2])
     if not torch.allclose(value.float(), expected.float(), atol=1e-4):
-        raise ValueError(
+        raise UserError(
             f"'{name}' is not the constant of the published method, so this checkpoint would "
             'behave differently here'
         )
@@ -215,9 +217,9 @@ def load_backbone(path: str | Path) -> tuple[dict, list[str]]:
     weights = find_weights(checkpoint, path)
     names = [name for name in weights if name.startswith('backbone.')]
     if not names:
-        raise ValueError(f"'{path}' holds no weights named backbone.*")
+        raise UserError(f"'{path}' holds no weights named backbone.*")
     if any(re.fullmatch(_RELATIVE, name) for name in names):
-        raise ValueError(
+        raise UserError(
             f"'{path}' has relative positions, which timm and mmpretrain do not have: only "
             'networks with absolute positions can be exported'
         )
@@ -259,7 +261,7 @@ def to_transformers(checkpoint: dict, num_heads: int) -> tuple[dict, dict[str, T
     missing = sorted({'backbone.cls_token', 'backbone.ln1.weight'} - set(weights))
     surplus = [name for name in weights if _renamed(name, _TO_TRANSFORMERS) is None]
     if missing or surplus:
-        raise ValueError(
+        raise UserError(
             'this is no ViTModel of transformers, which '
             + (f'needs {missing[0]}' if missing else f'has no {surplus[0]}')
             + ': export the pretraining that it began from'

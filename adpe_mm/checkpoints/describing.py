@@ -7,6 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from adpe_mm.errors import UserError
+
 from .lookups import find_lookup, has_irpe
 from .reading import file_hash, find_weights, read_checkpoint, read_config
 
@@ -52,7 +54,7 @@ def describe(source: str | Path | dict) -> dict:
         return meta[DESCRIPTION]
     weights = find_weights(checkpoint, path)
     if not has_backbone(weights):
-        raise ValueError(
+        raise UserError(
             f"'{path}' holds no network with a backbone of adpe_mm: if it is of MAE or of the "
             'official AdPE code, convert it first with tools/model_converters'
         )
@@ -283,7 +285,7 @@ def infer_config(state_dict: dict[str, Tensor]) -> dict:
 def _require(state_dict: dict[str, Tensor], *names: str) -> None:
     missing = [name for name in names if name not in state_dict]
     if missing:
-        raise ValueError(f'this is no pretraining checkpoint: it lacks {missing}')
+        raise UserError(f'this is no pretraining checkpoint: it lacks {missing}')
 
 
 def infer_adversary(weights: dict[str, Tensor]) -> dict | None:

@@ -7,6 +7,8 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adpe_mm.errors import UserError
+
 
 def unwrap(model: nn.Module) -> nn.Module:
     """The network itself, without DDP or test-time augmentation."""
@@ -73,7 +75,7 @@ def check_fits(
             for kind, names in problems.items()
             if names
         )
-        raise ValueError(
+        raise UserError(
             f'the checkpoint holds another network than the config describes ({listed}): use the '
             'config that it was made with, or another checkpoint'
         )

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from adpe_mm.errors import UserError
+
 LOOKUPS = ('bucket', 'interpolate')  # Checkpoints hold the place in this list: it never changes.
 _TABLE, _LOOKUP = 'attn.rpe.table', 'attn.rpe._extra_state'
 
@@ -19,7 +21,7 @@ def decode_lookup(value: Tensor) -> str:
         ValueError: If there is no such look-up.
     """
     if int(value) >= len(LOOKUPS):
-        raise ValueError(
+        raise UserError(
             f'the checkpoint has look-up {int(value)} of relative positions, of which this version '
             f'of adpe_mm knows {len(LOOKUPS)}: install the version that wrote it'
         )

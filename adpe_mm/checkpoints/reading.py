@@ -13,6 +13,8 @@ from mmengine.runner.checkpoint import CheckpointLoader, get_torch_safe_globals
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from adpe_mm.errors import MissingFile, UserError
+
 from .lookups import add_lookup, find_lookup, has_irpe
 
 SAFETENSORS = '.safetensors'
@@ -39,7 +41,7 @@ def read_checkpoint(path: str | Path, map_location: str = 'cpu') -> dict:
     if str(path).startswith(('http://', 'https://')):
         path = _download(str(path))
     if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no checkpoint '{path}'")
+        raise MissingFile(f"there is no checkpoint '{path}'")
     read = _read_safetensors if is_safetensors(path) else _read_pickle
     checkpoint = read(path, map_location)
     _complete(checkpoint)
@@ -65,12 +67,12 @@ def _read_pickle(path: str | Path, map_location: str) -> dict:
         with torch.serialization.safe_globals([argparse.Namespace, *get_torch_safe_globals()]):
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
+        raise UserError(
             f"'{path}' cannot be read as weights only ({str(error).splitlines()[0]}): if you "
             "trust it, save {'model': state_dict} alone with torch.save and convert that"
         ) from None
     if not isinstance(checkpoint, dict):
-        raise ValueError(f"'{path}' holds no state dict")
+        raise UserError(f"'{path}' holds no state dict")
     return checkpoint
 
 
@@ -81,7 +83,7 @@ def _read_safetensors(path: str | Path, map_location: str) -> dict:
             weights = {name: file.get_tensor(name).to(map_location) for name in names}
             meta = json.loads((file.metadata() or {}).get('meta', '{}'))
     except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(
+        raise UserError(
             f"'{path}' is damaged, or no file of safetensors ({error}): copy or convert it anew"
         ) from None
     return dict(state_dict=weights, meta=meta)
@@ -141,7 +143,7 @@ def _download(address: str) -> Path:
         try:
             torch.hub.download_url_to_file(address, str(path))
         except OSError as error:
-            raise FileNotFoundError(f"cannot download '{address}': {error}") from None
+            raise MissingFile(f"cannot download '{address}': {error}") from None
     return path
 
 
@@ -159,7 +161,7 @@ def find_weights(checkpoint: dict, path: str | Path = 'the checkpoint') -> dict[
         if isinstance(checkpoint.get(key), dict):
             checkpoint = checkpoint[key]
     if not any(torch.is_tensor(value) for value in checkpoint.values()):
-        raise ValueError(f"'{path}' holds no state dict under 'model' or 'state_dict'")
+        raise UserError(f"'{path}' holds no state dict under 'model' or 'state_dict'")
     return {name.removeprefix('module.'): value for name, value in checkpoint.items()}
 
 

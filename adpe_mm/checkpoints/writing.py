@@ -10,6 +10,8 @@ import safetensors.torch
 import torch
 from mmengine.fileio import LocalBackend, register_backend
 
+from adpe_mm.errors import MissingFile, UserError
+
 from .reading import find_weights, is_safetensors
 
 
@@ -106,14 +108,14 @@ def check_resumable(work_dir: str | Path, path: str | None = None) -> None:
         path = pointer.read_text(encoding='utf-8').strip()
         advice += f', or remove {pointer} to start from the beginning'
     if is_safetensors(path):
-        raise ValueError(
+        raise UserError(
             f"'{path}' holds weights only, and resuming needs the optimiser's state too: resume "
             'from a .pth file, or start a new run from these weights with load_from'
         )
     if '://' in path:  # only local files can be looked at cheaply
         return
     if not Path(path).is_file():
-        raise FileNotFoundError(f"the checkpoint to resume from, '{path}', is gone: {advice}")
+        raise MissingFile(f"the checkpoint to resume from, '{path}', is gone: {advice}")
     # A zip archive ends with its table of contents: what was cut off has none.
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"the checkpoint to resume from, '{path}', is not whole: {advice}")
+        raise UserError(f"the checkpoint to resume from, '{path}', is not whole: {advice}")

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from adpe_mm.errors import FileInTheWay, MissingFile, UserError
+
 CLASSES = (
     't-shirt', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'boot'
 )  # fmt: skip
@@ -20,10 +22,10 @@ def read_idx(path: Path) -> np.ndarray:
         ValueError: If it is something else.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"there is no '{path}': give the folder of Fashion-MNIST's files")
+        raise MissingFile(f"there is no '{path}': give the folder of Fashion-MNIST's files")
     content = gzip.decompress(path.read_bytes())
     if content[:3] != b'\0\0\x08':
-        raise ValueError(f"'{path}' is no IDX file of bytes")
+        raise UserError(f"'{path}' is no IDX file of bytes")
     sizes = np.frombuffer(content, '>i4', count=content[3], offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * len(sizes)).reshape(sizes)
 
@@ -44,12 +46,12 @@ def write_folders(source: Path, out: Path, labelled: int) -> dict[str, int]:
         ValueError: If a class has fewer images than asked for.
     """
     if out.exists():
-        raise FileExistsError(f"'{out}' exists: remove it, or choose another folder")
+        raise FileInTheWay(f"'{out}' exists: remove it, or choose another folder")
     images, labels = read_split(source, 'train')
     test_images, test_labels = read_split(source, 't10k')
     parts = dict(unlabelled=0, train=0, val=0)
     if labelled > min(np.bincount(labels)):
-        raise ValueError(f'a class has {min(np.bincount(labels))} images, fewer than {labelled}')
+        raise UserError(f'a class has {min(np.bincount(labels))} images, fewer than {labelled}')
 
     def save(image: np.ndarray, folder: Path, number: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)

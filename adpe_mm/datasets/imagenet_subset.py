@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mmpretrain.datasets import ImageNet
 
+from adpe_mm.errors import MissingFile, UserError
 from adpe_mm.registry import DATASETS
 
 
@@ -30,16 +31,16 @@ class ImageNetSubset(ImageNet):
         """Samples in the order of the whole data set, and not of the list."""
         path = Path(self.data_root, self.subset)
         if not path.is_file():
-            raise FileNotFoundError(
+            raise MissingFile(
                 f"there is no list of images '{path}': see configs/cls/README.md for where to get "
                 'it, or give another one as train_dataloader.dataset.subset'
             )
         names = Counter(path.read_text(encoding='utf-8').split())
         if not names:
-            raise ValueError(f"'{path}' names no image")
+            raise UserError(f"'{path}' names no image")
         twice = [name for name, count in names.items() if count > 1]
         if twice:
-            raise ValueError(
+            raise UserError(
                 f"'{path}' names {len(twice)} images more than once, the first is {twice[0]}: "
                 'leave each in it once'
             )
@@ -47,13 +48,13 @@ class ImageNetSubset(ImageNet):
         found = [sample for sample in samples if Path(sample['img_path']).name in names]
         missing = names.keys() - {Path(sample['img_path']).name for sample in found}
         if missing:
-            raise FileNotFoundError(
+            raise MissingFile(
                 f"{len(missing)} of the {len(names)} images of '{path}' are not in "
                 f"'{self.img_prefix}', the first is {min(missing)}: complete the images, or give "
                 'the list that belongs to them'
             )
         if len(found) > len(names):
-            raise ValueError(
+            raise UserError(
                 f"'{self.img_prefix}' has {len(found)} images with the {len(names)} names of "
                 f"'{path}': remove those that lie in two folders"
             )

@@ -16,6 +16,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from adpe_mm.errors import MissingFile, UserError
 from adpe_mm.registry import DATASETS
 
 from .reading import UnreadableImage
@@ -69,13 +70,13 @@ class Images(BaseDataset):
         """Find the images; BaseDataset calls it."""
         folder = Path(self.data_prefix['img_path'] or '.')
         if not folder.is_dir():
-            raise FileNotFoundError(
+            raise MissingFile(
                 f"there is no folder '{folder}': set "
                 'train_dataloader.dataset.data_root (and data_prefix.img_path) to your images'
             )
         paths = self._listed(folder) if self.ann_file else sorted(_walk(folder))
         if not paths:
-            raise FileNotFoundError(
+            raise MissingFile(
                 f'there is no image ({", ".join(EXTENSIONS)}) in '
                 f"'{self.ann_file or folder}': set train_dataloader.dataset.data_root to a folder "
                 'with images'
@@ -84,7 +85,7 @@ class Images(BaseDataset):
 
     def _listed(self, folder: Path) -> list[str]:
         if not Path(self.ann_file).is_file():
-            raise FileNotFoundError(
+            raise MissingFile(
                 f"there is no list '{self.ann_file}': set train_dataloader.dataset.ann_file"
             )
         paths = []
@@ -124,7 +125,7 @@ class Images(BaseDataset):
             except UnreadableImage as error:
                 unreadable.append(f'{results["img_path"]} ({error})')
                 index = rng.randrange(len(self))
-        raise ValueError(
+        raise UserError(
             f'{TRIES} images in a row cannot be read, the last being {unreadable[-1]}: check '
             'train_dataloader.dataset.data_root'
         )
@@ -140,7 +141,7 @@ def find_images(names: Iterable[str | Path]) -> list[str]:
     for name in names:
         found = sorted(_walk(Path(name))) if Path(name).is_dir() else [str(name)]
         if not found or not Path(found[0]).is_file():
-            raise FileNotFoundError(
+            raise MissingFile(
                 f"there is no image or folder of images '{name}' ({', '.join(EXTENSIONS)})"
             )
         paths += found

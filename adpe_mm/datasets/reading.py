@@ -11,6 +11,8 @@ from mmengine import fileio
 from mmengine.logging import print_log
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from adpe_mm.errors import UserError
+
 ValueRange = tuple[float, float] | None
 PERCENTILES = 1, 99
 BITS, SAMPLE_FORMAT = 258, 339  # tags of a TIFF
@@ -28,7 +30,7 @@ _TURNS = {
 }
 
 
-class UnreadableImage(ValueError):
+class UnreadableImage(UserError):
     """A file that is no image, or a broken one."""
 
 
@@ -204,7 +206,7 @@ def check_value_range(value_range: ValueRange) -> ValueRange:
         return None
     bounds = tuple(float(value) for value in value_range)
     if len(bounds) != 2 or not bounds[0] < bounds[1]:
-        raise ValueError(
+        raise UserError(
             'value_range must be (low, high), the values that become black and white, or None for '
             f'the percentiles of each image, got {value_range}'
         )

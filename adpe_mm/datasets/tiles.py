@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from adpe_mm.errors import FileInTheWay, MissingFile, UserError
+
 from .images import EXTENSIONS
 from .reading import UnreadableImage, ValueRange, check_value_range, read_image
 
@@ -92,22 +94,20 @@ def tile_photos(
         ValueError: If a number makes no sense, `out` lies in `src`, or nothing is left to write.
     """
     if size < 1 or not 0 <= overlap < size:
-        raise ValueError(
-            f'--overlap must lie in [0, --size), got --size {size} --overlap {overlap}'
-        )
+        raise UserError(f'--overlap must lie in [0, --size), got --size {size} --overlap {overlap}')
     if not 1 <= quality <= 100:
-        raise ValueError(f'--quality must lie in 1..100, got {quality}')
+        raise UserError(f'--quality must lie in 1..100, got {quality}')
     value_range = check_value_range(value_range)
     if not src.is_dir():
-        raise FileNotFoundError(f"there is no folder '{src}': name one with photographs")
+        raise MissingFile(f"there is no folder '{src}': name one with photographs")
     if out.resolve().is_relative_to(src.resolve()):
-        raise ValueError(f"'{out}' lies in '{src}', whose images are read: name another folder")
+        raise UserError(f"'{out}' lies in '{src}', whose images are read: name another folder")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"'{out}' is there and not empty: name another folder, or remove it")
+        raise FileInTheWay(f"'{out}' is there and not empty: name another folder, or remove it")
     suffixes = {end for end, name in Image.registered_extensions().items() if name in Image.OPEN}
     paths = sorted(p for p in src.rglob('*') if p.suffix.lower() in suffixes and p.is_file())
     if not paths:
-        raise FileNotFoundError(f"there is no image in '{src}': name a folder with photographs")
+        raise MissingFile(f"there is no image in '{src}': name a folder with photographs")
     counts: Counter = Counter()
     for path in paths:
         try:
@@ -120,7 +120,7 @@ def tile_photos(
         folder = out / path.parent.relative_to(src)
         counts.update(tile_photo(image, path, folder, size, overlap, min_std, quality))
     if not counts['tiles'] + counts['copied']:
-        raise ValueError(
+        raise UserError(
             f'nothing to write: of {len(paths)} images {counts["unreadable"]} are unreadable '
             f'and the others nearly uniform (lower --min-std from {min_std:g}?)'
         )

@@ -11,6 +11,7 @@ from mmengine.utils import to_2tuple
 from PIL import Image
 from torch import Tensor
 
+from adpe_mm.errors import UserError
 from adpe_mm.registry import TRANSFORMS
 
 from .reading import (
@@ -233,21 +234,21 @@ class MultiCrop(BaseTransform):
         value_range: ValueRange = None,
     ) -> None:
         if num_crops < 1:
-            raise ValueError(f'MultiCrop.num_crops must be at least 1, got {num_crops}')
+            raise UserError(f'MultiCrop.num_crops must be at least 1, got {num_crops}')
         if not 0 < scale[0] <= scale[1] <= 1:
-            raise ValueError(f'MultiCrop.scale must be a range in (0, 1], got {scale}')
+            raise UserError(f'MultiCrop.scale must be a range in (0, 1], got {scale}')
         if not 0 < ratio[0] <= ratio[1]:
-            raise ValueError(f'MultiCrop.ratio must be a range above 0, got {ratio}')
+            raise UserError(f'MultiCrop.ratio must be a range above 0, got {ratio}')
         if not 0 <= flip_prob <= 1:
-            raise ValueError(f'MultiCrop.flip_prob must lie in [0, 1], got {flip_prob}')
+            raise UserError(f'MultiCrop.flip_prob must lie in [0, 1], got {flip_prob}')
         if reducing_gap is not None and reducing_gap < 1:
-            raise ValueError(
+            raise UserError(
                 f'MultiCrop.reducing_gap must be None or at least 1, got {reducing_gap}'
             )
         if backend not in ('torch', 'pillow'):
-            raise ValueError(f"MultiCrop.backend must be 'torch' or 'pillow', got '{backend}'")
+            raise UserError(f"MultiCrop.backend must be 'torch' or 'pillow', got '{backend}'")
         if backend == 'pillow' and reducing_gap is not None:
-            raise ValueError("MultiCrop.reducing_gap needs MultiCrop.backend='torch'")
+            raise UserError("MultiCrop.reducing_gap needs MultiCrop.backend='torch'")
         self.num_crops = num_crops
         self.size = to_2tuple(size)
         self.scale = tuple(scale)
@@ -341,9 +342,9 @@ class ClampedResizedCrop(BaseTransform):
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
     ) -> None:
         if not 0 < scale[0] <= scale[1] <= 1:
-            raise ValueError(f'ClampedResizedCrop.scale must be a range in (0, 1], got {scale}')
+            raise UserError(f'ClampedResizedCrop.scale must be a range in (0, 1], got {scale}')
         if not 0 < ratio[0] <= ratio[1]:
-            raise ValueError(f'ClampedResizedCrop.ratio must be a range above 0, got {ratio}')
+            raise UserError(f'ClampedResizedCrop.ratio must be a range above 0, got {ratio}')
         self.size = to_2tuple(size)
         self.scale = tuple(scale)
         self.ratio = tuple(ratio)

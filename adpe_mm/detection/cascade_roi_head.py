@@ -17,6 +17,7 @@ from mmengine.model import ModuleList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from adpe_mm.errors import UserError
 from adpe_mm.registry import MODELS
 
 
@@ -52,14 +53,14 @@ class CascadeRoIHead(StandardRoIHead):
         self, bbox_head: Sequence[dict], overlaps: Sequence[float] = (0.6, 0.7), **kwargs
     ) -> None:
         if len(bbox_head) != len(overlaps) + 1:
-            raise ValueError(
+            raise UserError(
                 f'overlaps must have one value for each box head but the first: {len(bbox_head)} '
                 f'heads, overlaps={tuple(overlaps)}'
             )
         if not all(head.get('reg_class_agnostic') for head in bbox_head):
-            raise ValueError('the box heads of a cascade need reg_class_agnostic=True')
+            raise UserError('the box heads of a cascade need reg_class_agnostic=True')
         if kwargs.get('mask_head') and not kwargs.get('mask_roi_extractor'):
-            raise ValueError('the mask head of a cascade needs a mask_roi_extractor')
+            raise UserError('the mask head of a cascade needs a mask_roi_extractor')
         self.overlaps = tuple(overlaps)
         super().__init__(bbox_head=bbox_head, **kwargs)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from adpe_mm.errors import UserError
 from adpe_mm.registry import OPTIMIZERS
 
 
@@ -42,7 +43,7 @@ class LARS(Optimizer):
         defaults = dict(lr=lr, momentum=momentum, weight_decay=weight_decay, trust=trust)
         for name, value in defaults.items():
             if value < 0:
-                raise ValueError(f'LARS.{name} must not be negative, got {value}')
+                raise UserError(f'LARS.{name} must not be negative, got {value}')
         super().__init__(params, defaults)
 
     @torch.no_grad()

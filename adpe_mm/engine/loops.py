@@ -4,6 +4,7 @@ import torch
 from mmengine.dist import get_world_size
 from mmengine.runner import EpochBasedTrainLoop
 
+from adpe_mm.errors import UserError
 from adpe_mm.registry import LOOPS
 
 # What the checkpoints of earlier versions call these numbers.
@@ -35,7 +36,7 @@ class ExactEpochTrainLoop(EpochBasedTrainLoop):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if len(self.dataloader) == 0:  # here, as the schedulers need a length before `run`
-            raise ValueError(
+            raise UserError(
                 f'the {len(self.dataloader.dataset)} images do not fill one batch: lower '
                 'train_dataloader.batch_size or the number of processes, or add images'
             )
@@ -68,7 +69,7 @@ class ExactEpochTrainLoop(EpochBasedTrainLoop):
         before = hub.get_info('data_order', now) if self._iter else now
         before = {FORMER_NAMES.get(name, name): value for name, value in before.items()}
         if before['iterations per epoch'] != now['iterations per epoch']:
-            raise ValueError(
+            raise UserError(
                 f'the run had {before["iterations per epoch"]} iterations per epoch and now has '
                 f'{now["iterations per epoch"]}: resume with the same images and global batch '
                 '(processes x train_dataloader.batch_size), or start anew from its weights with '
@@ -95,7 +96,7 @@ class ExactEpochTrainLoop(EpochBasedTrainLoop):
         start = self._iter - self._epoch * len(self.dataloader)
         if start:
             if not hasattr(self.dataloader.sampler, 'skip'):
-                raise ValueError(
+                raise UserError(
                     f'{type(self.dataloader.sampler).__name__} cannot continue in mid-epoch: use '
                     "train_dataloader.sampler.type='adpe_mm.EpochSampler', or resume from a "
                     'checkpoint of a whole epoch'

@@ -19,6 +19,7 @@ from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from adpe_mm.checkpoints import unwrap
+from adpe_mm.errors import UserError
 from adpe_mm.models.adversaries import Adversary
 from adpe_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, PARAM_SCHEDULERS
 
@@ -58,7 +59,7 @@ class LayerDecayOptimWrapperConstructor:
         self.paramwise_cfg = paramwise_cfg or {}
         unknown = set(self.paramwise_cfg) - set(self.KEYS)
         if unknown:
-            raise ValueError(f'paramwise_cfg has {sorted(unknown)}; it may have {self.KEYS}')
+            raise UserError(f'paramwise_cfg has {sorted(unknown)}; it may have {self.KEYS}')
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimiser of a model and its wrapper."""
@@ -67,7 +68,7 @@ class LayerDecayOptimWrapperConstructor:
         groups = self.param_groups(model, optimizer_cfg)
         optimizer = OPTIMIZERS.build(dict(optimizer_cfg, params=groups))
         if any(group.get('maximize') for group in groups) and 'maximize' not in optimizer.defaults:
-            raise ValueError(
+            raise UserError(
                 f'{type(optimizer).__name__} has no ascent (maximize=True), which the adversary '
                 'needs: use AdamW, Adam or SGD'
             )
@@ -78,7 +79,7 @@ class LayerDecayOptimWrapperConstructor:
     def param_groups(self, model: nn.Module, optimizer_cfg: dict) -> list[dict]:
         """Groups of a model's trainable parameters, shallow ones first, the ascent group last."""
         if 'lr' not in optimizer_cfg:
-            raise ValueError('optim_wrapper.optimizer needs an lr')
+            raise UserError('optim_wrapper.optimizer needs an lr')
         lr = optimizer_cfg['lr']
         rate = self.paramwise_cfg.get('layer_decay_rate', 1.0)
         no_decay = set(self.paramwise_cfg.get('no_decay', ()))
@@ -164,12 +165,12 @@ class AmpOptimWrapper(MMEngineAmpOptimWrapper):
 
     def __init__(self, dtype: str = 'bfloat16', loss_scale='dynamic', **kwargs) -> None:
         if dtype not in ('bfloat16', 'float16', 'float32'):
-            raise ValueError(
+            raise UserError(
                 f"optim_wrapper.dtype must be 'bfloat16', 'float16' or 'float32', got '{dtype}'"
             )
         if dtype == 'float16':
             if not torch.cuda.is_available():
-                raise ValueError("optim_wrapper.dtype='float16' needs a GPU: use 'bfloat16'")
+                raise UserError("optim_wrapper.dtype='float16' needs a GPU: use 'bfloat16'")
             super().__init__(loss_scale=loss_scale, dtype=dtype, **kwargs)
             return
         # Past the parent's __init__, which refuses a CPU.
@@ -194,7 +195,7 @@ class _OnGroups:
 
     def __init__(self, optimizer, *args, groups: str = 'all', **kwargs) -> None:
         if groups not in ('all', 'descent', 'ascent'):
-            raise ValueError(f"groups must be 'all', 'descent' or 'ascent', got '{groups}'")
+            raise UserError(f"groups must be 'all', 'descent' or 'ascent', got '{groups}'")
         self.groups = groups
         super().__init__(optimizer, *args, **kwargs)
 

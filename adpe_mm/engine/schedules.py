@@ -1,5 +1,7 @@
 """Schedules that follow the length of the training: their times may be fractions of it."""
 
+from adpe_mm.errors import UserError
+
 TIMES = ('begin', 'end')
 
 
@@ -56,7 +58,7 @@ def check_times(schedule: dict, epochs: int | None, iterations: int) -> str | No
     name, begin, end = schedule['type'], schedule.get('begin', 0), schedule.get('end', 0)
     advice = 'state its begin and end as fractions of the training, such as 0.05'
     if begin >= length:
-        raise ValueError(
+        raise UserError(
             f'param_scheduler: {name} begins after {begin} {unit}, and the training has {length}: '
             f'{advice}'
         )

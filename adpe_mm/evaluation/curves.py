@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from adpe_mm.errors import MissingFile
+
 
 def read_scalars(work_dir: str | Path) -> dict[str, np.ndarray]:
     """All scalars of a run.
@@ -31,7 +33,7 @@ def read_scalars(work_dir: str | Path) -> dict[str, np.ndarray]:
             for name, value in entry.items():
                 points.setdefault(name, {})[step] = value
     if not points:
-        raise FileNotFoundError(
+        raise MissingFile(
             f"there is no log (*/vis_data/scalars.json) in '{work_dir}': is it a work dir, and has "
             'the run got as far as its first entry?'
         )

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from adpe_mm.errors import UserError
+
 ROWS = 4096  # that are written at once: of paths to .npz, per row group of .parquet
 Batches = Iterator[tuple[np.ndarray, list[str]]]
 
@@ -30,7 +32,7 @@ def write_features(path: str | Path, batches: Batches) -> tuple[int, int]:
     path = Path(path)
     writers = {'.npz': _write_npz, '.parquet': _write_parquet}
     if path.suffix not in writers:
-        raise ValueError(f"features are written to .npz or .parquet, not to '{path}'")
+        raise UserError(f"features are written to .npz or .parquet, not to '{path}'")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'{path.name}.part')
     try:
@@ -76,7 +78,7 @@ def _write_parquet(path: Path, batches: Batches) -> tuple[int, int]:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        raise ValueError(
+        raise UserError(
             f"'{path.with_suffix('')}' needs pyarrow: install it, or write a .npz"
         ) from None
     count, width, writer = 0, 0, None

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from adpe_mm.datasets import LoadImage, UnreadableImage, find_images, start_worker
+from adpe_mm.errors import UserError
 from adpe_mm.models import AdPEViT, MultiCropPreprocessor
 
 OUTS = ('cls', 'mean', 'maps')
@@ -108,7 +109,7 @@ def _check_batch(images: np.ndarray | Tensor) -> None:
         wanted = 'there must be an image at least'
     else:
         return
-    raise ValueError(f'{wanted}, got {tuple(images.shape)} {images.dtype}')
+    raise UserError(f'{wanted}, got {tuple(images.shape)} {images.dtype}')
 
 
 def _loader(
@@ -125,7 +126,7 @@ def _loader(
     elif not isinstance(images, np.ndarray):
         images = find_images([images] if isinstance(images, str | Path) else images)
         if not images:
-            raise ValueError('the list of images is empty')
+            raise UserError('the list of images is empty')
     dataset = ImagesInOrder(images, size, value_range)
     if num_workers is None:
         cores = len(os.sched_getaffinity(0))
@@ -150,14 +151,14 @@ def _normalised(loader: DataLoader, preprocessor: MultiCropPreprocessor) -> Iter
         if keys:
             yield keys, preprocessor(dict(inputs=pixels))['inputs'], len(keys) + len(unreadable)
     if not found:
-        raise ValueError(f'none of the {len(loader.dataset)} images can be read')
+        raise UserError(f'none of the {len(loader.dataset)} images can be read')
 
 
 def _parts(model: nn.Module) -> tuple[AdPEViT, dict]:
     """The backbone of a network, and the mean and std that it was trained with, if it says so."""
     backbone = getattr(model, 'backbone', model)
     if not isinstance(backbone, AdPEViT):
-        raise ValueError(
+        raise UserError(
             f'features are those of an AdPEViT, or of a network with one as its backbone, not of '
             f'{type(model).__name__}: get one with adpe_mm.get_model'
         )
@@ -212,11 +213,11 @@ def iterate_features(
     """
     backbone, statistics = _parts(model)
     if out not in OUTS:
-        raise ValueError(f"out must be one of {OUTS}, got '{out}'")
+        raise UserError(f"out must be one of {OUTS}, got '{out}'")
     if out == 'cls' and not backbone.num_extra_tokens:
-        raise ValueError("the network has no cls token: take out='mean' or out='maps'")
+        raise UserError("the network has no cls token: take out='mean' or out='maps'")
     if batch_size < 1:
-        raise ValueError(f'batch_size must be at least 1, got {batch_size}')
+        raise UserError(f'batch_size must be at least 1, got {batch_size}')
     # The same network with other outputs: modules and parameters are shared.
     view = copy.copy(backbone)
     view.out_type = 'cls_token' if out == 'cls' else 'featmap'
@@ -226,7 +227,7 @@ def iterate_features(
     normalised = torch.is_tensor(images) and images.is_floating_point()
     channels = images.shape[1] if normalised else 3
     if channels != backbone.in_channels:
-        raise ValueError(
+        raise UserError(
             f'the images have {channels} channels and the network takes {backbone.in_channels}: '
             'give it a tensor of normalised floats (N, channels, H, W)'
         )

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision import transforms as T
 
 from adpe_mm.datasets import EpochSampler, Images, SampleKey, collate_crops, start_worker
+from adpe_mm.errors import UserError
 
 from .timing import alternate, medians, ratio
 
@@ -100,7 +101,7 @@ def epoch(loader: DataLoader) -> int:
 def benchmark_input(args: argparse.Namespace) -> dict:
     """Images per second, from files to batches: plain and ours, in this process and by workers."""
     if min(args.repeats, args.images, args.batch_size, *args.workers, *args.size) < 1:
-        raise ValueError(
+        raise UserError(
             '--repeats, --images, --size, --batch-size and --workers must be at least 1'
         )
     torch.set_num_threads(1)

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch.utils.flop_counter import FlopCounterMode
 
+from adpe_mm.errors import UserError
 from adpe_mm.models.layers import irpe_kernels
 from adpe_mm.registry import MODELS
 
@@ -112,7 +113,7 @@ def make_plan(cfg: Config, args: argparse.Namespace) -> Plan:
     kind = cfg.train_dataloader.dataset.type.split('.')[-1]
     images = args.images or IMAGES.get(kind)
     if images is None:
-        raise ValueError(f'--images must say how many images a {kind} has')
+        raise UserError(f'--images must say how many images a {kind} has')
     init_default_scope(cfg.default_scope)
     cfg.model.backbone.init_cfg = None
     model = MODELS.build(cfg.model)
@@ -125,7 +126,7 @@ def make_plan(cfg: Config, args: argparse.Namespace) -> Plan:
     elif args.peak_tflops:
         speed = args.share * args.peak_tflops * 1e12 / operations
     else:
-        raise ValueError('give the speed of one GPU: --images-per-second, or --peak-tflops')
+        raise UserError('give the speed of one GPU: --images-per-second, or --peak-tflops')
     per_gpu = cfg.train_dataloader.batch_size
     accumulated = cfg.optim_wrapper.get('accumulative_counts', 1)
     two, three = (activation_bytes(cfg, model, n) for n in (2, 3))

@@ -15,6 +15,7 @@ from PIL import Image
 
 from adpe_mm.checkpoints import check_fits, find_weights, read_checkpoint
 from adpe_mm.datasets import find_images
+from adpe_mm.errors import UserError
 from adpe_mm.models import AdPEViT
 from adpe_mm.registry import MODELS, TRANSFORMS
 
@@ -113,7 +114,7 @@ class Predictor:
         """The image, then a heat map over it for each head."""
         backbone = self.model.backbone
         if not isinstance(backbone, AdPEViT):
-            raise ValueError('--attention needs adpe_mm.AdPEViT as backbone')
+            raise UserError('--attention needs adpe_mm.AdPEViT as backbone')
         block = [layer for layer in backbone.layers if not layer.window_size][-1]
         seen = []
         handle = block.attn.register_forward_pre_hook(lambda module, args: seen.append(args[:2]))

@@ -11,6 +11,8 @@ from pathlib import Path
 import yaml
 from mmengine.config import Config
 
+from adpe_mm.errors import UserError
+
 COLUMNS = (
     'size', 'batch', 'length', 'warm-up', 'lr', 'decay of lr', 'ascent lr', 'optimiser',
     'weight decay', 'betas', 'layer decay', 'drop path', 'mask',
@@ -123,7 +125,7 @@ def read_recipes(configs: str | Path) -> list[Recipe]:
     for entry in table['recipes']:
         unknown = set(entry['follows']) - set(table['sources'])
         if unknown:
-            raise ValueError(f'sources.yml: {entry["configs"]} follows unknown {sorted(unknown)}')
+            raise UserError(f'sources.yml: {entry["configs"]} follows unknown {sorted(unknown)}')
         sources = {
             key: (table['sources'][source]['file'], str(value))
             for source in entry['follows']  # the last that states a number counts
@@ -132,11 +134,11 @@ def read_recipes(configs: str | Path) -> list[Recipe]:
         for pattern in entry['configs']:
             paths = sorted(configs.glob(f'{pattern}.py'))
             if not paths:
-                raise ValueError(f"sources.yml: no config fits '{pattern}'")
+                raise UserError(f"sources.yml: no config fits '{pattern}'")
             for path in paths:
                 name = path.relative_to(configs).with_suffix('').as_posix()
                 if name in found:
-                    raise ValueError(f"sources.yml names '{name}' twice")
+                    raise UserError(f"sources.yml names '{name}' twice")
                 cfg = numbers(Config.fromfile(path))
                 found[name] = Recipe(name, cfg, sources, entry.get('because', {}))
     return sorted(found.values(), key=lambda recipe: recipe.name)

@@ -12,6 +12,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 from adpe_mm.checkpoints import check_fits, load_weights, unwrap
 from adpe_mm.datasets import LoadImage, UnreadableImage
+from adpe_mm.errors import UserError
 from adpe_mm.models import MAEPlus, NoAdversary
 from adpe_mm.registry import HOOKS, MODELS
 
@@ -103,7 +104,7 @@ def load_model(cfg: Config, checkpoint: str) -> MAEPlus:
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     model = MODELS.build(cfg.model)
     if not isinstance(model, MAEPlus):
-        raise ValueError('the config is of no pretraining: it must have model.type adpe_mm.MAEPlus')
+        raise UserError('the config is of no pretraining: it must have model.type adpe_mm.MAEPlus')
     weights = load_weights(checkpoint)
     check_fits(model, weights)
     model.load_state_dict(weights)
@@ -134,5 +135,5 @@ def open_images(cfg: Config, paths: list[str], size: tuple[int, int]) -> torch.T
         fitted = ImageOps.fit(image, size[::-1], Image.Resampling.BICUBIC)
         images.append(torch.from_numpy(np.array(fitted)).permute(2, 0, 1).unsqueeze(0))
     if not images:
-        raise ValueError('none of the images can be read')
+        raise UserError('none of the images can be read')
     return torch.stack(images)

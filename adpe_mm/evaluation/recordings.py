@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from adpe_mm.checkpoints import convert, infer_config, our_name
 from adpe_mm.engine import LayerDecayOptimWrapperConstructor
+from adpe_mm.errors import MissingFile, UserError
 from adpe_mm.models import AdPEViT
 from adpe_mm.models.layers import Attention
 from adpe_mm.registry import MODELS
@@ -45,7 +46,7 @@ class Recording:
     @classmethod
     def load(cls, path: Path) -> 'Recording':
         if not path.is_file():
-            raise FileNotFoundError(f'there is no recording {path}')
+            raise MissingFile(f'there is no recording {path}')
         with np.load(path) as file:
             arrays = {key: file[key] for key in file.files if file[key].dtype.kind in 'fiub'}
             source = str(file['source']) if 'source' in file.files else None
@@ -77,7 +78,7 @@ def build(recording: Recording) -> nn.Module:
     """The recorded network with its weights, every size from the arrays."""
     weights, report = convert(recording.group('param/'))
     if report.unexpected:
-        raise ValueError(f'{recording.path}: no counterpart for {report.unexpected}')
+        raise UserError(f'{recording.path}: no counterpart for {report.unexpected}')
     images, mask = recording.arrays['images'], recording.arrays['mask']
     config = infer_config(weights)
     config['backbone']['img_size'] = tuple(images.shape[2:])
@@ -133,7 +134,7 @@ def check_forward_backward(recording: Recording) -> None:
     for name, gradient in recording.group('grad/').items():
         param = ours[our_name(name)]
         if param.grad is None:
-            raise ValueError(f'{recording.path}: no gradient reaches {our_name(name)}')
+            raise UserError(f'{recording.path}: no gradient reaches {our_name(name)}')
         recording.compare(f'grad {name}', param.grad, gradient, 'gradient')
 
 
@@ -213,9 +214,7 @@ def check_recording(path: Path) -> Recording:
         return recording
     missing = {'images', 'noise', 'mask', 'latent', 'pred', 'loss'} - set(recording.arrays)
     if missing:
-        raise ValueError(
-            f'{path} is no recording of a pretraining step: it lacks {sorted(missing)}'
-        )
+        raise UserError(f'{path} is no recording of a pretraining step: it lacks {sorted(missing)}')
     check_forward_backward(recording)
     for norm in sorted({key.split('/')[1] for key in recording.arrays if key.startswith('traj/')}):
         check_trajectory(recording, norm)

@@ -11,6 +11,8 @@ from pathlib import Path
 import yaml
 from matplotlib.figure import Figure
 
+from adpe_mm.errors import MissingFile, UserError
+
 from .results import FORMAT
 
 PUBLIC = {'ImageNet-1K': 'cls', 'ADE20K': 'seg', 'COCO': 'det'}
@@ -98,7 +100,7 @@ def read_results(folders: Iterable[str | Path]) -> list[dict]:
     latest: dict[tuple, dict] = {}
     for folder in map(Path, folders):
         if not folder.is_dir():
-            raise FileNotFoundError(f"there is no folder '{folder}'")
+            raise MissingFile(f"there is no folder '{folder}'")
         for path in sorted(folder.rglob('test_*.json')):
             try:
                 result = json.loads(path.read_text(encoding='utf-8'))
@@ -108,7 +110,7 @@ def read_results(folders: Iterable[str | Path]) -> list[dict]:
                 if key not in latest or result['date'] > latest[key]['date']:
                     latest[key] = result
             except (json.JSONDecodeError, KeyError, TypeError):
-                raise ValueError(
+                raise UserError(
                     f"'{path}' is no result of tools/test.py: remove it, or test again"
                 ) from None
     once = {}

@@ -3,6 +3,8 @@
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
+from adpe_mm.errors import UserError
+
 
 def show_predictions(cfg: Config, show: bool, folder: str | None, wait_time: float) -> None:
     """Have the visualization hook of the task's library draw.
@@ -18,7 +20,7 @@ def show_predictions(cfg: Config, show: bool, folder: str | None, wait_time: flo
     """
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
-        raise ValueError('--show and --show-dir need default_hooks.visualization in the config')
+        raise UserError('--show and --show-dir need default_hooks.visualization in the config')
     if cfg.default_scope == 'mmpretrain':
         hook.update(enable=True, show=show, out_dir=folder, interval=1)
     else:
@@ -45,7 +47,7 @@ def keep_details(cfg: Config, out: str | None) -> None:
             evaluator.output_dir = out
     if out and cfg.default_scope != 'mmseg':
         if not out.endswith(('.pkl', '.pickle')):
-            raise ValueError(f"--out must be a .pkl file, got '{out}'")
+            raise UserError(f"--out must be a .pkl file, got '{out}'")
         kind = 'DumpDetResults' if cfg.default_scope == 'mmdet' else 'DumpResults'
         evaluators.append(ConfigDict(type=kind, out_file_path=out))
     cfg.test_evaluator = evaluators

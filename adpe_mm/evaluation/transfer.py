@@ -14,6 +14,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from adpe_mm.checkpoints import describe
+from adpe_mm.errors import MachineError, UserError
 from adpe_mm.launch import read_config
 from adpe_mm.options import Option
 
@@ -88,7 +89,7 @@ def load(path: str, options: list[str]) -> Config:
     for option in options:
         key, equals, value = option.partition('=')
         if not equals:
-            raise ValueError(f"an option must be key=value, got '{option}'")
+            raise UserError(f"an option must be key=value, got '{option}'")
         pairs[key] = Option(value)
     return read_config(path, pairs)
 
@@ -121,7 +122,7 @@ def plan(args: argparse.Namespace) -> Iterator[Run]:
     names = [entry.partition('=')[0] for entry in args.entries]
     names = [Path(name).stem for name in names]
     if len(set(names)) != len(names):
-        raise ValueError(f'every entry needs a name of its own, got {names}')
+        raise UserError(f'every entry needs a name of its own, got {names}')
     for name, entry in zip(names, args.entries, strict=True):
         adapted = backbone_options(entry, args)
         pretrained = None
@@ -187,7 +188,7 @@ def execute(run: Run, tools: Path, processes: int) -> None:
             raise
     if code:
         tail = '\n  '.join(log.read_text(encoding='utf-8', errors='replace').splitlines()[-15:])
-        raise RuntimeError(f'{run.name} failed, see {log}:\n  {tail}')
+        raise MachineError(f'{run.name} failed, see {log}:\n  {tail}')
     run.mark.touch()
     print(f'{run.name}: done in {time.monotonic() - start:.0f} s', flush=True)
 

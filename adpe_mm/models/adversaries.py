@@ -26,6 +26,7 @@ from matplotlib.patches import Circle, Rectangle
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from adpe_mm.errors import UserError
 from adpe_mm.registry import MODELS
 
 from .layers.irpe import AXIS_BUCKETS, NUM_BUCKETS, Perturbation
@@ -70,9 +71,9 @@ class Adversary(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if norm not in NORMS:
-            raise ValueError(f"adversary.norm must be one of {NORMS}, got '{norm}'")
+            raise UserError(f"adversary.norm must be one of {NORMS}, got '{norm}'")
         if norm is not None and (eps is None or not eps >= 0):
-            raise ValueError(
+            raise UserError(
                 f'adversary.eps, the radius of the {norm} ball, must be 0 or more, got {eps}'
             )
         self.norm, self.eps = norm, eps
@@ -299,7 +300,7 @@ class RelativeCoordinate(Adversary):
     def __init__(self, encoder: nn.Module, decoder: nn.Module, **settings) -> None:
         super().__init__(encoder, decoder, **settings)
         if encoder.rpe_lookup == 'bucket':
-            raise ValueError(
+            raise UserError(
                 "adversary.mode='coordinate' on relative positions needs "
                 "backbone.rpe_lookup='interpolate': the bucket look-up has no gradient"
             )
@@ -366,5 +367,5 @@ def build_adversary(mode: str, encoder: nn.Module, decoder: nn.Module, **setting
     """
     modes = tuple(dict.fromkeys(mode for _, mode in KINDS))
     if mode not in modes:
-        raise ValueError(f"adversary.mode must be one of {modes}, got '{mode}'")
+        raise UserError(f"adversary.mode must be one of {modes}, got '{mode}'")
     return KINDS[encoder.position, mode](encoder, decoder, **settings)

@@ -11,6 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from adpe_mm.errors import UserError
 from adpe_mm.evaluation.curves import plot_curves, read_scalars
 from adpe_mm.launch import one_sentence_errors
 
@@ -28,7 +29,7 @@ def main() -> None:
     keys = args.keys or ['loss', 'lr', *sorted(n for n in logged if n.startswith('adversary/'))]
     missing = [key for key in keys if key not in logged]
     if missing:
-        raise ValueError(f'no run logged {missing}; there are {sorted(logged)}')
+        raise UserError(f'no run logged {missing}; there are {sorted(logged)}')
     plot_curves(runs, keys).savefig(args.out, dpi=110)
     for name, scalars in runs.items():
         ends = [

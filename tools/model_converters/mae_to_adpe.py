@@ -34,6 +34,7 @@ from adpe_mm.checkpoints import (
     load_weights,
     write_checkpoint,
 )
+from adpe_mm.errors import UserError
 from adpe_mm.launch import one_sentence_errors
 from adpe_mm.models.backbones.adpe_vit import ARCHITECTURES
 from adpe_mm.registry import MODELS
@@ -108,7 +109,7 @@ def main() -> None:
     del sizes['num_heads']
     known = [vit['num_heads'] for vit in ARCHITECTURES.values() if sizes.items() <= vit.items()]
     if args.rpe_lookup and not (args.num_heads or known):
-        raise ValueError(f'nothing tells the number of heads of {sizes}: give --num-heads')
+        raise UserError(f'nothing tells the number of heads of {sizes}: give --num-heads')
     sizes['num_heads'] = args.num_heads or (known or [1])[0]
     with torch.device('meta'):
         model = MODELS.build(backbone)

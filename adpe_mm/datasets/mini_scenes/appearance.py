@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from adpe_mm.errors import UserError
+
 from .geometry import Drawn
 
 
@@ -141,7 +143,7 @@ def load_photo(path: str) -> np.ndarray:
         with Image.open(path) as image:
             image = image.convert('RGB')
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"remove the broken photograph '{path}': {error}") from error
+        raise UserError(f"remove the broken photograph '{path}': {error}") from error
     image.thumbnail((1024, 1024))
     return np.asarray(image)
 

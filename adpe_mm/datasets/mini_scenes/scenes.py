@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from adpe_mm.errors import UserError
+
 from .appearance import paint
 from .geometry import MOST_CLASSES, class_names, compose, stack
 
@@ -41,25 +43,25 @@ class Options:
 
     def __post_init__(self):
         if not 8 <= self.classes <= MOST_CLASSES:
-            raise ValueError(f'--classes must lie in 8..{MOST_CLASSES}, got {self.classes}')
+            raise UserError(f'--classes must lie in 8..{MOST_CLASSES}, got {self.classes}')
         for name in ('train', 'val'):
             if getattr(self, name) < self.classes:
-                raise ValueError(
+                raise UserError(
                     f'--{name} must be at least the number of classes, {self.classes}, for one '
                     f'image of each, got {getattr(self, name)}'
                 )
         if self.unlabelled < 0:
-            raise ValueError(f'--unlabelled must not be negative, got {self.unlabelled}')
+            raise UserError(f'--unlabelled must not be negative, got {self.unlabelled}')
         if self.others < 0:
-            raise ValueError(f'--others must not be negative, got {self.others}')
+            raise UserError(f'--others must not be negative, got {self.others}')
         if not 0 <= self.variation <= 100:
-            raise ValueError(f'--variation must lie in 0..100 (percent), got {self.variation}')
+            raise UserError(f'--variation must lie in 0..100 (percent), got {self.variation}')
         if self.size < 64:
-            raise ValueError(f'--size must be at least 64 (pixels), got {self.size}')
+            raise UserError(f'--size must be at least 64 (pixels), got {self.size}')
         if self.seed < 0:
-            raise ValueError(f'--seed must not be negative, got {self.seed}')
+            raise UserError(f'--seed must not be negative, got {self.seed}')
         if not 1 <= self.quality <= 100:
-            raise ValueError(f'--quality must lie in 1..100, got {self.quality}')
+            raise UserError(f'--quality must lie in 1..100, got {self.quality}')
 
 
 def draw(

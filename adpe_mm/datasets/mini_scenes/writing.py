@@ -14,6 +14,8 @@ from pathlib import Path
 import cv2
 from PIL import Image
 
+from adpe_mm.errors import FileInTheWay, MissingFile, UserError
+
 from ..images import EXTENSIONS
 from .geometry import class_names
 from .layouts import VERSION, folders, palette, write_scene, write_split
@@ -42,7 +44,7 @@ def find_photos(folder: str) -> list[str]:
         except (OSError, Image.DecompressionBombError) as error:
             print(f'left out: {error}')
     if not photos:
-        raise FileNotFoundError(
+        raise MissingFile(
             f"there is no photograph ({', '.join(EXTENSIONS)}) in '{folder}': set --photos to "
             'a folder with some, or leave it out'
         )
@@ -117,14 +119,14 @@ def make_mini(
         ValueError: If `workers` is below 1, or a photograph is broken.
     """
     if workers is not None and workers < 1:
-        raise ValueError(f'--workers must be at least 1, got {workers}')
+        raise UserError(f'--workers must be at least 1, got {workers}')
     out = Path(out).resolve()
     photos = find_photos(options.photos) if options.photos else []
     occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
     if occupied:
         meta = read_meta(out)
         if meta is None:
-            raise FileExistsError(
+            raise FileInTheWay(
                 f"'{out}' exists and holds no mini scenes: name another folder, or remove it"
             )
         wanted, found = fingerprint(options, photos), meta['options']
@@ -137,7 +139,7 @@ def make_mini(
                 for key, value in wanted.items()
                 if found.get(key) != value
             ]
-            raise FileExistsError(
+            raise FileInTheWay(
                 f"'{out}' was drawn with {'; '.join(differing)}: name another folder, or replace "
                 'it with --overwrite'
             )

@@ -7,6 +7,7 @@ from mmengine.runner import Runner
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from adpe_mm.checkpoints import unwrap
+from adpe_mm.errors import UserError
 from adpe_mm.models.adversaries import Adversary, NoAdversary
 from adpe_mm.registry import HOOKS
 
@@ -39,7 +40,7 @@ class AdversaryProjectionHook(Hook):
             return
         self.sharded = isinstance(runner.model, FullyShardedDataParallel)
         if self.sharded and self.adversary.norm == 'l2':
-            raise ValueError(
+            raise UserError(
                 "under FSDP a process holds parts of the adversary's tensors: use "
                 "adversary.norm='linf', whose projection is per element"
             )
@@ -47,7 +48,7 @@ class AdversaryProjectionHook(Hook):
         ours = {id(param) for param in self.adversary.parameters()}
         for group in optimizer.param_groups:
             if not group.get('maximize') and any(id(param) in ours for param in group['params']):
-                raise ValueError(
+                raise UserError(
                     'the optimiser minimises over the adversary: set optim_wrapper.constructor='
                     "'adpe_mm.LayerDecayOptimWrapperConstructor'"
                 )

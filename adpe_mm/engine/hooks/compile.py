@@ -6,6 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
+from adpe_mm.errors import UserError
 from adpe_mm.models.backbones.adpe_vit import Block
 from adpe_mm.registry import HOOKS
 
@@ -25,7 +26,7 @@ def compile_blocks(model: nn.Module, **options) -> int:
     """
     blocks = [module for module in model.modules() if isinstance(module, Block)]
     if not blocks:
-        raise ValueError('compile=True finds no block of an AdPEViT in this network: leave it out')
+        raise UserError('compile=True finds no block of an AdPEViT in this network: leave it out')
     for block in blocks:
         block.compile(**options)
     return len(blocks)

@@ -4,6 +4,7 @@ from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from adpe_mm.errors import UserError
 from adpe_mm.registry import HOOKS
 
 
@@ -29,7 +30,7 @@ class UnreadableImagesHook(Hook):
 
     def __init__(self, max_fraction: float = 0.05, min_images: int = 1000) -> None:
         if not 0 <= max_fraction <= 1:
-            raise ValueError(f'max_fraction must lie in [0, 1], got {max_fraction}')
+            raise UserError(f'max_fraction must lie in [0, 1], got {max_fraction}')
         self.max_fraction = max_fraction
         self.min_images = min_images
         self.named: set[str] = set()
@@ -51,7 +52,7 @@ class UnreadableImagesHook(Hook):
         self._name(runner, unreadable)
         enough = min(self.min_images, len(runner.train_dataloader.dataset))
         if self.opened >= enough and self.failed > self.max_fraction * self.opened:
-            raise ValueError(
+            raise UserError(
                 f'{self.failed} of {self.opened} images could not be read, more than the '
                 f'fraction of {self.max_fraction:g} that UnreadableImagesHook.max_fraction '
                 f'allows; one is {unreadable[-1]}: repair or remove them, or raise the fraction'

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from adpe_mm.checkpoints import check_fits, load_weights, resize_patch_kernel
+from adpe_mm.errors import UserError
 from adpe_mm.registry import MODELS
 
 from ..layers.attention import Attention
@@ -47,19 +48,19 @@ def architecture(arch: str | dict) -> dict:
     if isinstance(arch, str):
         name = ALIASES.get(arch.lower(), arch.lower())
         if name not in ARCHITECTURES:
-            raise ValueError(
+            raise UserError(
                 f"unknown arch '{arch}': choose one of {sorted(ARCHITECTURES)} or give a dict with "
                 f'{sorted(ARCHITECTURES["b"])}'
             )
         return dict(ARCHITECTURES[name])
     missing = set(ARCHITECTURES['b']) - set(arch)
     if missing:
-        raise ValueError(f'a custom arch must also give {sorted(missing)}')
+        raise UserError(f'a custom arch must also give {sorted(missing)}')
     if arch['num_heads'] is None:
         for named in ARCHITECTURES.values():
             if dict(named, num_heads=None) == arch:
                 return dict(named)
-        raise ValueError(f'nothing tells the number of heads of {arch}: state arch.num_heads')
+        raise UserError(f'nothing tells the number of heads of {arch}: state arch.num_heads')
     return dict(arch)
 
 
@@ -239,13 +240,13 @@ class AdPEViT(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if position not in POSITIONS:
-            raise ValueError(f"position must be one of {POSITIONS}, got '{position}'")
+            raise UserError(f"position must be one of {POSITIONS}, got '{position}'")
         if out_type not in OUT_TYPES:
-            raise ValueError(f"out_type must be one of {OUT_TYPES}, got '{out_type}'")
+            raise UserError(f"out_type must be one of {OUT_TYPES}, got '{out_type}'")
         if with_cls_token and (window_size or decomposed_rpe):
-            raise ValueError('window_size and decomposed_rpe need with_cls_token=False')
+            raise UserError('window_size and decomposed_rpe need with_cls_token=False')
         if not with_cls_token and out_type == 'cls_token':
-            raise ValueError("out_type='cls_token' needs with_cls_token=True")
+            raise UserError("out_type='cls_token' needs with_cls_token=True")
         sizes = architecture(arch)
         if patch_size is None:
             patch_size = 14 if arch in ('h', 'huge') else 16
@@ -320,7 +321,7 @@ class AdPEViT(BaseModule):
         """
         indices = [blocks] if isinstance(blocks, int) else list(blocks)
         if not all(-self.num_layers <= i < self.num_layers for i in indices):
-            raise ValueError(
+            raise UserError(
                 f'{name} must name blocks of the {self.num_layers} there are, got {indices}'
             )
         return [i % self.num_layers for i in indices]
@@ -435,7 +436,7 @@ class AdPEViT(BaseModule):
             loaded = loaded[:, 1:]  # of cls
         side = round((loaded.shape[1] - extra) ** 0.5)
         if side * side != loaded.shape[1] - extra:
-            raise ValueError(
+            raise UserError(
                 f'cannot tell rows from columns in pos_embed of shape {tuple(loaded.shape)}: only '
                 'those of a square grid can be resized; resize them first, to '
                 f'{self.position_grid_size} patches'

@@ -7,6 +7,8 @@ grid, N = R * C patches, D head width, E embedding width.
 import torch
 from torch import Tensor, nn
 
+from adpe_mm.errors import UserError
+
 from .decomposed_rpe import DecomposedRelativePosition
 from .irpe import ImageRelativePosition, Perturbation
 from .irpe_kernels import attend, attend_with_irpe, position_term
@@ -46,11 +48,11 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         if embed_dims % num_heads:
-            raise ValueError(
+            raise UserError(
                 f'num_heads must divide embed_dims, got {num_heads} heads for width {embed_dims}'
             )
         if position == 'rpe' and rel_pos_bias_size:
-            raise ValueError(
+            raise UserError(
                 "rel_pos_bias is for position='ape': iRPE (position='rpe') has relative positions "
                 'of its own'
             )

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adpe_mm.checkpoints import LOOKUPS, decode_lookup, encode_lookup
+from adpe_mm.errors import UserError
 
 # Wu et al.: ratio 1.9 gives alpha = 1 * ratio, beta = 2 * ratio, gamma = 8 * ratio (in patches).
 ALPHA, BETA, GAMMA = 1.9, 3.8, 15.2
@@ -134,7 +135,7 @@ class ImageRelativePosition(nn.Module):
     def __init__(self, head_dim: int, lookup: str | None = 'bucket') -> None:
         super().__init__()
         if lookup not in (None, *LOOKUPS):
-            raise ValueError(f"rpe_lookup must be one of {LOOKUPS} or None, got '{lookup}'")
+            raise UserError(f"rpe_lookup must be one of {LOOKUPS} or None, got '{lookup}'")
         self.stated = lookup
         self.lookup = lookup or OF_SCRATCH
         self.table = nn.Parameter(torch.zeros(head_dim, NUM_BUCKETS))
@@ -152,7 +153,7 @@ class ImageRelativePosition(nn.Module):
         """
         trained = decode_lookup(state)
         if self.stated not in (None, trained):
-            raise ValueError(
+            raise UserError(
                 f"the weights were trained with rpe_lookup='{trained}', and the config states "
                 f"backbone.rpe_lookup='{self.stated}': state None there, for that of the weights"
             )
@@ -195,7 +196,7 @@ def _tell_lookup(module: ImageRelativePosition, state_dict: dict, prefix: str, *
     if key in state_dict or f'{prefix}table' not in state_dict:
         return
     if module.stated is None:
-        raise ValueError(
+        raise UserError(
             'the weights do not say which look-up of relative positions they were trained with: '
             "state it as backbone.rpe_lookup, 'interpolate' after a coordinate adversary and "
             "'bucket' otherwise, unless their config said another"

@@ -26,6 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from adpe_mm.errors import UserError
+
 from .irpe import (
     AXIS_BUCKETS,
     BETA,
@@ -265,7 +267,7 @@ def _weights_of_shift(
     if perturbation.shift is None:
         return None
     if rpe.lookup != 'interpolate':
-        raise ValueError(
+        raise UserError(
             "a coordinate adversary needs rpe_lookup='interpolate': the bucket look-up has no "
             'gradient with respect to a shift'
         )

@@ -4,6 +4,8 @@ import torch
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor
 
+from adpe_mm.errors import UserError
+
 TEMPERATURE = 10000.0
 
 
@@ -44,7 +46,7 @@ def sincos_position(coordinates: Tensor, embed_dims: int) -> Tensor:
         ValueError: If `embed_dims` is not a multiple of 4.
     """
     if embed_dims % 4:
-        raise ValueError(
+        raise UserError(
             f'sine-cosine positions need an embedding width that 4 divides, got {embed_dims}'
         )
     index = torch.arange(embed_dims // 4, dtype=torch.float64, device=coordinates.device)

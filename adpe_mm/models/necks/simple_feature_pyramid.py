@@ -8,6 +8,7 @@ from mmpretrain.models.utils import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adpe_mm.errors import UserError
 from adpe_mm.registry import MODELS
 
 
@@ -60,7 +61,7 @@ class SimpleFeaturePyramid(BaseModule):
         elif scale == 0.5:
             width, resize = in_channels, [nn.MaxPool2d(2, stride=2)]
         else:
-            raise ValueError(f'scale_factors may be 4, 2, 1 and 0.5, got {scale}')
+            raise UserError(f'scale_factors may be 4, 2, 1 and 0.5, got {scale}')
         norm = dict(norm_cfg=dict(type=LayerNorm2d, eps=1e-6), act_cfg=None)
         return nn.Sequential(
             *resize,

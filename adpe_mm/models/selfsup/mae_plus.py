@@ -31,6 +31,7 @@ from mmengine.model import BaseModule, ModuleList
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from torch import Tensor, nn
 
+from adpe_mm.errors import UserError
 from adpe_mm.registry import MODELS
 
 from ..adversaries import Adversary, NoAdversary
@@ -81,7 +82,7 @@ class AdPEPretrainViT(AdPEViT):
             img_size=img_size, rpe_lookup=rpe_lookup, out_type='raw', out_indices=-1, **kwargs
         )
         if not 0 < mask_ratio < 1:
-            raise ValueError(f'mask_ratio must lie between 0 and 1, got {mask_ratio}')
+            raise UserError(f'mask_ratio must lie between 0 and 1, got {mask_ratio}')
         self.mask_ratio = mask_ratio
         self.check_crop(self.patch_embed.init_input_size)
         self.pos_embed.requires_grad = False  # fixed sine-cosine
@@ -105,7 +106,7 @@ class AdPEPretrainViT(AdPEViT):
         grid_size = self.grid_size if loaded.shape == self.pos_embed.shape else (side, side)
         fixed = sincos_position_grid(grid_size, self.embed_dims, loaded.device)
         if loaded.shape != fixed.shape or (loaded - fixed).abs().max() > 0.01:  # of half precision
-            raise ValueError(
+            raise UserError(
                 'pos_embed of the checkpoint is not the fixed sine-cosine grid that pretraining '
                 'has: begin from a checkpoint of MAE+ or AdPE, or from one of MAE that '
                 'tools/model_converters/mae_to_adpe.py wrote, not from one of a task'
@@ -124,14 +125,14 @@ class AdPEPretrainViT(AdPEViT):
         """
         p = self.patch_size
         if any(side % p for side in size):
-            raise ValueError(
+            raise UserError(
                 f'crops of {tuple(size)} px cannot be cut into patches of {p} px: patch_size must '
                 'divide the crop, which is img_size of the backbone and size of MultiCrop'
             )
         num_patches = size[0] // p * (size[1] // p)
         visible = self.num_visible(num_patches)
         if not 0 < visible < num_patches:
-            raise ValueError(
+            raise UserError(
                 f'mask_ratio {self.mask_ratio} keeps {visible} of {num_patches} patches: change '
                 'it, or take a larger crop or smaller patches'
             )
@@ -225,7 +226,7 @@ class AdPEDecoder(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if num_layers < 1:
-            raise ValueError(f'the decoder needs num_layers of at least 1, got {num_layers}')
+            raise UserError(f'the decoder needs num_layers of at least 1, got {num_layers}')
         self.embed_dims = embed_dims
         self.embed = nn.Linear(in_dims, embed_dims)
         self.layers = ModuleList(
