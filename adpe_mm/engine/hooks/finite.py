@@ -61,8 +61,8 @@ class FiniteHook(Hook):
         policy: 'stop' ends the run with a sentence. The batch, and the paths of its images where it
             has them, are kept in the work dir as ``nonfinite_iter_N.pth``. 'skip' leaves out
             steps of the optimiser whose gradient is not finite: weights, running statistics,
-            optimiser and adversary stay as they were. This reads one number per step off the device.
-            In float16 the loss scale does so by itself. 'ignore' trains on.
+            optimiser and adversary stay as they were. This reads one number per step off the
+            device. In float16 the loss scale does so by itself. 'ignore' trains on.
         max_skips: Steps in a row that 'skip' leaves out at the most; one more ends the run.
 
     Raises:
