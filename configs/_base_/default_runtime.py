@@ -16,6 +16,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     iteration_seed=dict(type='adpe_mm.IterationSeedHook'),
     checkpoint_fit=dict(type='adpe_mm.CheckpointFitHook'),
+    finite=dict(type='adpe_mm.FiniteHook'),
     unreadable_images=dict(type='adpe_mm.UnreadableImagesHook', max_fraction=0.05),
 )
 

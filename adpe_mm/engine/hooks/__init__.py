@@ -2,6 +2,7 @@ from .adversary import AdversaryProjectionHook
 from .checkpoint import CheckpointFitHook, SafeCheckpointHook
 from .compile import CompileHook
 from .ema import EMAHook
+from .finite import FiniteHook
 from .runtime_info import DeferredRuntimeInfoHook
 from .seed import IterationSeedHook
 from .unreadable import UnreadableImagesHook
@@ -12,6 +13,7 @@ __all__ = [
     'CompileHook',
     'DeferredRuntimeInfoHook',
     'EMAHook',
+    'FiniteHook',
     'IterationSeedHook',
     'SafeCheckpointHook',
     'UnreadableImagesHook',

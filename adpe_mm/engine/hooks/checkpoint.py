@@ -25,6 +25,8 @@ from adpe_mm.models import AdPEViT
 from adpe_mm.registry import HOOKS
 from adpe_mm.version import __version__
 
+from .finite import is_finite
+
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
@@ -112,6 +114,9 @@ class SafeCheckpointHook(CheckpointHook):
         """Save, let ``last_checkpoint`` name the file, then remove what is outdated."""
         hub = runner.message_hub
         path = self.file_backend.join_path(self.out_dir, name)
+        if not is_finite(runner):
+            runner.logger.error(f"not saved as '{path}': the weights are not finite")
+            return path
         hub.update_info('last_ckpt', path)
         outdated = [*outdated, *hub.get_info('stopped_ckpt', [])]
         hub.update_info('stopped_ckpt', [name] if name.startswith('stopped_') else [])
