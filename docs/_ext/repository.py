@@ -41,7 +41,10 @@ class RepositoryLinks(SphinxPostTransform):
                 continue
             path, _, anchor = node['reftarget'].partition('#')
             if node.get('refdomain') == 'doc':  # MyST has made a page of it, without a suffix
-                path, anchor = relpath(ROOT / 'docs' / f'{path}.md', ROOT / folder), node['reftargetid']
+                path, anchor = (
+                    relpath(ROOT / 'docs' / f'{path}.md', ROOT / folder),
+                    node['reftargetid'],
+                )
             path = normpath(folder / path) if path else ''
             target = PAGES.get(path, path.removeprefix('docs/').removesuffix('.md'))
             if target in self.env.found_docs:
