@@ -41,9 +41,9 @@ class EpochSampler(Sampler[SampleKey | int]):
 
     Yields:
         Keys (`SampleKey`), or indices. All processes get equally many: the first ones of the
-        epoch's order are visited again to fill up. The n-th samples of all processes together follow the
-        epoch's order, so that an iteration sees the same images on 8 processes as on 4 with
-        twice the batch.
+        epoch's order are visited again to fill up. The n-th samples of all processes together
+        follow the epoch's order, so that an iteration sees the same images on 8 processes as on 4
+        with twice the batch.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Links to files of the repository, in pages that include one of its Markdown files.
 
-A link there is relative to the file, not to the page. One to a file that is a page becomes a link to
-that page, one to any other file or folder that exists is shown without a link, and one to nothing
-keeps its warning, which is an error in `make docs`.
+A link there is relative to the file, not to the page. One to a file that is a page becomes a link
+to that page, one to any other file or folder that exists is shown without a link, and one to
+nothing keeps its warning, which is an error in `make docs`.
 """
 
 from pathlib import Path, PurePosixPath
