@@ -12,7 +12,7 @@ activate = source "$(ADPE_ENV)/bin/activate" && export PYTHONPATH="$(CURDIR)"
 shell_scripts = find . -path './.?*' -prune -o -name '*.sh' -print0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo mini-benchmark test lint format lock matrix clean
+.PHONY: help setup demo mini-benchmark test docs lint format lock matrix clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ mini-benchmark: setup  ## Compare scratch, MAE, MAE+ and AdPE on three tasks (ho
 
 test: setup  ## Run all tests
 	@$(activate) && OMP_NUM_THREADS=1 python -m pytest -q -n $(JOBS) $(ARGS)
+
+docs: setup  ## Make the documentation, in docs/_build/html
+	@$(activate) && python -m sphinx -q -W --keep-going docs docs/_build/html \
+	&& echo 'docs: docs/_build/html/index.html'
 
 lint: setup  ## Check style, shell scripts and spelling
 	@$(activate); failed=0; \
@@ -53,5 +57,5 @@ matrix: setup  ## Run all tests with the oldest, the locked and the newest libra
 	@$(activate) && bash tools/test_matrix.sh
 
 clean:  ## Remove what builds and tests leave behind
-	rm -rf build dist *.egg-info adpe_mm/.mim .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist docs/_build *.egg-info adpe_mm/.mim .pytest_cache .ruff_cache .hypothesis
 	find . -path './.?*' -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

@@ -78,7 +78,7 @@ setup(
     packages=find_packages(include=['adpe_mm', 'adpe_mm.*']),
     python_requires='>=3.10',
     install_requires=requirements('runtime'),
-    extras_require={name: requirements(name) for name in ('seg', 'det', 'dev')},
+    extras_require={name: requirements(name) for name in ('seg', 'det', 'dev', 'docs')},
     cmdclass={'build_py': BuildWithMim},
     zip_safe=False,
 )

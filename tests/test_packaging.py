@@ -91,7 +91,7 @@ def test_wheel_holds_package_and_mim(tree, wheel_path):
     assert {f'adpe_mm/.mim/{name}' for name in configs_and_tools} <= names
     assert 'adpe_mm/.mim/model-index.yml' in names
     assert not any(name.startswith(('tests/', 'configs/', 'tools/')) for name in names)
-    assert set(metadata.get_all('Provides-Extra')) == {'seg', 'det', 'dev'}
+    assert set(metadata.get_all('Provides-Extra')) == {'seg', 'det', 'dev', 'docs'}
     assert metadata['Requires-Python'] == '>=3.10'
     # pip alone is enough: nothing has to be installed before.
     assert any(line.startswith('onedl-mmcv') for line in metadata.get_all('Requires-Dist'))

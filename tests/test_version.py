@@ -171,7 +171,9 @@ def test_lock_and_requirements_agree_with_the_tested_range(library):
 
 def test_lock_pins_what_the_requirements_name():
     lock = requirements('lock')
-    assert {n for name in ('runtime', 'seg', 'det', 'dev') for n in requirements(name)} <= set(lock)
+    assert {
+        n for name in ('runtime', 'seg', 'det', 'dev', 'docs') for n in requirements(name)
+    } <= set(lock)
     for requirement in lock.values():
         assert re.fullmatch(r'==[\w.]+', str(requirement.specifier)), requirement
 

@@ -12,7 +12,7 @@ folder=${XDG_CACHE_HOME:-$HOME/.cache}/adpe_mm/matrix
 mkdir -p "$folder"
 status=0
 requirements=()
-for name in runtime seg det dev; do requirements+=(-r "requirements/$name.txt"); done
+for name in runtime seg det dev docs; do requirements+=(-r "requirements/$name.txt"); done
 
 # make_environment LIBRARIES PYTHON FOLDER
 make_environment() {
@@ -24,7 +24,7 @@ make_environment() {
     case $1 in
         oldest) VIRTUAL_ENV=$3 uv pip install -q --resolution lowest-direct "${requirements[@]}" ;;
         newest) VIRTUAL_ENV=$3 uv pip install -q --upgrade "${requirements[@]}" ;;
-        pip) "$3/bin/pip" install -q '.[seg,det,dev]' ;;
+        pip) "$3/bin/pip" install -q '.[seg,det,dev,docs]' ;;
         *) echo "test_matrix: unknown libraries '$1'" >&2 && exit 2 ;;
     esac
 }

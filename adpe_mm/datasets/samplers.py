@@ -40,10 +40,10 @@ class EpochSampler(Sampler[SampleKey | int]):
         keys: False for data sets of other libraries, which take a plain index.
 
     Yields:
-        `SampleKey`s, or indices. All processes get equally many: the first ones of the epoch's
-        order are visited again to fill up. The n-th samples of all processes together follow the
-        epoch's order, so that an iteration sees the same images on 8 processes as on 4 with
-        twice the batch.
+        Keys (`SampleKey`), or indices. All processes get equally many: the first ones of the
+        epoch's order are visited again to fill up. The n-th samples of all processes together
+        follow the epoch's order, so that an iteration sees the same images on 8 processes as on 4
+        with twice the batch.
     """
 
     def __init__(
