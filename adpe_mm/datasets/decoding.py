@@ -134,7 +134,7 @@ class Stored(NamedTuple):
         values: (H, W, B), of any dtype.
         is_rgb: Whether the first three bands are red, green and blue.
         has_alpha: Whether the last band is alpha.
-        pages: Of a TIFF, over which the bands spread equally.
+        pages: Of a TIFF, of which the first alone is here; 1 if all are.
     """
 
     values: np.ndarray
@@ -147,12 +147,14 @@ def decode(content: bytes, channels: int | None = None) -> Stored:
     """Decode a JPEG, PNG, WebP, BMP or TIFF, or an array of numpy.
 
     CMYK, palettes and other kinds of colour become RGB by Pillow. Of a TIFF all axes but rows and
-    columns are bands, be they interleaved, in planes or in pages.
+    columns are bands, be they interleaved, in planes or in pages; of photographs, the first page is
+    taken.
 
     Args:
         content: Of the file.
-        channels: How many bands are expected: of an array, which may be (H, W, B) or (B, H, W), it
-            tells the axis of the bands; else the shorter one of these is taken.
+        channels: How many bands are expected; None for a photograph, 0 for any number. Of an array,
+            which may be (H, W, B) or (B, H, W), and of the pages of a TIFF, it tells the axis of
+            the bands; where it does not, the shorter one of an array is taken.
 
     Raises:
         Exception: Whatever the decoders raise for a broken file.
@@ -165,7 +167,7 @@ def decode(content: bytes, channels: int | None = None) -> Stored:
         return Stored(pixels if is_rgb else pixels[..., :1], is_rgb)
     if content.startswith(NPY):
         return _of_numpy(content, channels)
-    stored = _bands_of_tiff(content) if content.startswith(TIFF) else None
+    stored, pages = _bands_of_tiff(content, channels) if content.startswith(TIFF) else (None, 1)
     if stored is not None:
         return stored
     try:
@@ -186,7 +188,7 @@ def decode(content: bytes, channels: int | None = None) -> Stored:
             raise
     if values.ndim == 2:
         values = values[..., None]
-    return Stored(values, values.shape[2] >= 3, alpha)
+    return Stored(values, values.shape[2] >= 3, alpha, pages)
 
 
 def _eight_bits(image: Image.Image, alpha: bool) -> Image.Image:
@@ -241,27 +243,41 @@ def _of_numpy(content: bytes, channels: int | None) -> Stored:
     return Stored(np.ascontiguousarray(values), False)
 
 
-def _bands_of_tiff(content: bytes) -> Stored | None:
-    """A TIFF of bands, which Pillow and OpenCV do not read, or drop; None if it is none."""
+def _bands_of_tiff(content: bytes, channels: int | None) -> tuple[Stored | None, int]:
+    """A TIFF of bands, which Pillow and OpenCV do not read, or drop; None if it is for them.
+
+    And the number of its pages, of which they read the first.
+    """
     try:
         file = tifffile.TiffFile(BytesIO(content))
         page, series = file.pages[0], file.series[0]
     except Exception:  # Pillow has the word of what is broken
-        return None
+        return None, 1
     is_rgb = page.photometric == tifffile.PHOTOMETRIC.RGB
     is_grey = page.photometric in (
         tifffile.PHOTOMETRIC.MINISBLACK,
         tifffile.PHOTOMETRIC.MINISWHITE,
     )
-    per_page = page.samplesperpixel
     axes = [i for i, axis in enumerate(series.axes) if axis not in 'YX']
-    bands = math.prod(series.shape[i] for i in axes)
-    if bands == per_page and not (is_rgb and bands > 4 or is_grey and bands > 1):
-        return None
-    values = series.asarray(maxworkers=1)
+    bands, per_page = math.prod(series.shape[i] for i in axes), page.samplesperpixel
+    pages = bands // per_page
+    if not (is_rgb and per_page > 4 or is_grey and per_page > 1):
+        if pages == 1 or channels is None:
+            return None, pages
+    try:
+        values = series.asarray(maxworkers=1)
+    except ValueError as error:
+        if 'imagecodecs' not in str(error):
+            raise
+        raise ValueError(
+            f'its compression needs a library: pip install imagecodecs, or write it with deflate '
+            f'({error})'
+        ) from error
+    if axes == [0] and per_page == 1 and values.shape[0] != channels == values.shape[2]:
+        # What tifffile makes of (H, W, B) unless it is told better: a page for each row.
+        return Stored(values, False), 1
     values = np.moveaxis(values, axes, range(-len(axes), 0))
-    values = turn_upright(
-        values.reshape(*values.shape[:2], bands), page.tags.valueof(ORIENTATION, default=1)
-    )
+    orientation = page.tags.valueof(ORIENTATION, default=1)
+    values = turn_upright(values.reshape(*values.shape[:2], bands), orientation)
     has_alpha = bool(page.extrasamples) and page.extrasamples[-1] in ALPHA
-    return Stored(np.ascontiguousarray(values), is_rgb, has_alpha, bands // per_page)
+    return Stored(np.ascontiguousarray(values), is_rgb, has_alpha), 1

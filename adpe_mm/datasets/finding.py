@@ -17,7 +17,7 @@ EXAMPLES = 3
 
 
 def extensions(channels: int | None) -> tuple[str, ...]:
-    """Endings of the names of images of so many bands; None for RGB."""
+    """Endings of the names of images: of so many bands, arrays too; None for RGB."""
     return EXTENSIONS if channels is None else (*EXTENSIONS, ARRAY)
 
 
@@ -134,14 +134,14 @@ def _warn(error: OSError) -> None:
     print_log(f'left out a folder: {error}', logger='current', level=logging.WARNING)
 
 
-def find_images(names: Iterable[str | Path], channels: int | None = None) -> list[str]:
+def find_images(names: Iterable[str | Path], endings: tuple[str, ...] = EXTENSIONS) -> list[str]:
     """Paths of images, given as files and as folders with all below them.
 
     What else lies in the folders is said in one line of the log.
 
     Args:
         names: Files and folders.
-        channels: Number of bands; None for RGB. Where it is stated, arrays (.npy) are images too.
+        endings: Of the names of images in a folder, see `extensions`.
 
     Raises:
         FileNotFoundError: If one is missing, or there is no image in a folder.
@@ -150,13 +150,13 @@ def find_images(names: Iterable[str | Path], channels: int | None = None) -> lis
     names = list(map(str, names))
     for name in names:
         if Path(name).is_dir():
-            finder = Finder(extensions(channels))
+            finder = Finder(endings)
             found = finder.images(name)
             finder.report(len(found), f"'{name}'")
         else:
             found = [name] if Path(name).is_file() else []
         if not found:
-            endings = ', '.join(extensions(channels))
-            raise MissingFile(f"there is no image or folder of images '{name}' ({endings})")
+            kinds = ', '.join(endings)
+            raise MissingFile(f"there is no image or folder of images '{name}' ({kinds})")
         paths += found
     return paths

@@ -153,14 +153,12 @@ def choose_bands(stored: Stored, channels: int | None, path: str | Path) -> Stor
         UnreadableImage: If the image has another number of bands.
     """
     wanted = channels or 3
-    values, (_, is_rgb, has_alpha, pages) = stored.values, stored
+    values, is_rgb, has_alpha, pages = stored
     bands = values.shape[2]
+    if pages > 1:
+        _say_dropped('pages', path, f'has {pages} pages, of which the first is taken')
     if bands == wanted:
         return stored
-    if pages > 1 and bands // pages in (1, 3, 4) and channels is None:
-        bands //= pages
-        _say_dropped('pages', path, f'has {pages} pages, of which the first is taken')
-        return choose_bands(Stored(values[..., :bands], is_rgb, has_alpha), channels, path)
     if has_alpha and (bands - 1 == wanted or bands - 1 in (1, 3) and wanted in (1, 3)):
         _say_dropped('alpha', path, 'has an alpha channel, which is dropped')
         return choose_bands(Stored(values[..., :-1], is_rgb), channels, path)
@@ -230,7 +228,7 @@ def count_bands(path: str | Path) -> int:
     Raises:
         UnreadableImage: As `read_image`.
     """
-    return _read(path).values.shape[2]
+    return _read(path, channels=0).values.shape[2]
 
 
 def why_unreadable(path: str | Path) -> UnreadableImage | None:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
+from mmengine.logging import print_log
 from mmengine.utils import to_2tuple
 from PIL import Image
 from torch import Tensor
@@ -79,6 +80,22 @@ class LoadImageFromFile(BaseTransform):
             raise UnreadableImage(f"cannot read '{path}': {error}") from error
         results['img'] = cv2.cvtColor(img, cv2.COLOR_RGB2BGR) if img.shape[2] == 3 else img
         results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
+        return results
+
+
+@TRANSFORMS.register_module()
+class LeftOut(BaseTransform):
+    """Stands where a transform of colours was, in the pipeline of images of other bands.
+
+    Args:
+        step: Name of the transform, which is said.
+    """
+
+    def __init__(self, step: str) -> None:
+        self.step = step
+        print_log(f'{step} is left out: it computes with red, green and blue', logger='current')
+
+    def transform(self, results: dict) -> dict:
         return results
 
 
