@@ -261,9 +261,9 @@ def _bands_of_tiff(content: bytes, channels: int | None) -> tuple[Stored | None,
     axes = [i for i, axis in enumerate(series.axes) if axis not in 'YX']
     bands, per_page = math.prod(series.shape[i] for i in axes), page.samplesperpixel
     pages = bands // per_page
-    if not (is_rgb and per_page > 4 or is_grey and per_page > 1):
-        if pages == 1 or channels is None:
-            return None, pages
+    of_bands = is_rgb and per_page > 4 or is_grey and per_page > 1
+    if not of_bands and (pages == 1 or channels is None):
+        return None, pages
     try:
         values = series.asarray(maxworkers=1)
     except ValueError as error:

@@ -74,9 +74,9 @@ class Images(BaseDataset):
         """Each folder and its list, which is '' where there is none."""
         prefix = self.data_prefix['img_path']
         if isinstance(self.data_root, str):  # they are joined already
-            return [(prefix or '.', self.ann_file)]
+            return [(str(Path(prefix)), self.ann_file)]
         return [
-            (os.path.join(root, prefix), self.ann_file and os.path.join(root, self.ann_file))
+            (str(Path(root, prefix)), self.ann_file and os.path.join(root, self.ann_file))
             for root in self.data_root
         ]
 
