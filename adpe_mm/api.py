@@ -81,7 +81,8 @@ def get_model(
             checkpoint or False: no weights are published.
         device: Where it goes; None for torch's default, the CPU.
         **overrides: Options of `AdPEViT` in place of those found; ``arch`` as a dict changes what
-            it names. Positions are interpolated to another ``img_size``.
+            it names. Positions are interpolated to another ``img_size``, and weights of RGB begin a
+            network of other ``in_channels``: see `adpe_mm.checkpoints.kernel_of_bands`.
 
     Returns:
         The network; its ``data_preprocessor`` has the mean and std, for `extract_features`.

@@ -23,7 +23,7 @@ from adpe_mm.errors import MachineError, UserError
 from .api import get_model
 from .checkpoints import check_fits, describe, find_weights, read_checkpoint, read_config
 from .checkpoints.describing import DESCRIPTION
-from .models import AdPEViT
+from .models import AdPEViT, check_statistics
 from .registry import MODELS
 
 SCOPES = {'classification': 'mmpretrain', 'segmentation': 'mmseg'}
@@ -63,6 +63,7 @@ class ExportableNetwork(nn.Module):
         self.network = network
         # A preprocessor that does not normalise has neither.
         preprocessor = network.data_preprocessor
+        check_statistics(preprocessor, self.backbone.in_channels)
         self.register_buffer('mean', getattr(preprocessor, 'mean', torch.zeros(1)).clone())
         self.register_buffer('std', getattr(preprocessor, 'std', torch.ones(1)).clone())
         if not isinstance(network, AdPEViT):
@@ -81,8 +82,8 @@ class ExportableNetwork(nn.Module):
         """Features or logits of images.
 
         Args:
-            images: (B, 3, H, W), float32 from 0 to 255, in the order of channels that the mean of
-                the config has: RGB in all configs of this package.
+            images: (B, channels, H, W), float32 from 0 to 255, in the order of channels that the
+                mean of the config has: RGB in all configs of this package, else that of the files.
 
         Returns:
             Of a backbone one tensor per output block; of a classifier the logits (B, K); of a

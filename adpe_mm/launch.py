@@ -17,7 +17,7 @@ import torch.distributed
 from mmengine.config import Config
 
 from adpe_mm import devices
-from adpe_mm.datasets import share_classes
+from adpe_mm.datasets import fit_channels, share_classes
 from adpe_mm.errors import MissingFile, UserError
 from adpe_mm.options import ConfigOptions, merge_options
 
@@ -49,8 +49,9 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
     Raises:
         FileNotFoundError: If there is no such config.
         RuntimeError: If this machine has GPUs that torch does not see.
-        ValueError: If brackets of an override do not match, or `classes` and `mask_values` do not
-            make sense: see `share_classes`.
+        ValueError: If brackets of an override do not match, if `classes` and `mask_values` do not
+            make sense (see `share_classes`), or if a loader reads other bands than the backbone
+            takes (see `fit_channels`).
     """
     devices.require()
     if not Path(path).is_file():
@@ -58,6 +59,7 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
     cfg = Config.fromfile(path)
     merge_options(cfg, options or {})
     share_classes(cfg)
+    fit_channels(cfg)
     return cfg
 
 

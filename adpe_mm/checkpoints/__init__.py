@@ -23,12 +23,20 @@ from .describing import (
     is_pretraining,
     pretraining_of,
 )
-from .fitting import check_fits, resize_patch_kernel, unwrap
+from .fitting import (
+    KERNEL,
+    check_fits,
+    fit_kernel,
+    kernel_of_bands,
+    resize_patch_kernel,
+    unwrap,
+)
 from .lookups import LOOKUPS, decode_lookup, encode_lookup
 from .reading import file_hash, find_weights, load_weights, read_checkpoint, read_config
 from .writing import AtomicLocalBackend, check_resumable, write_checkpoint
 
 __all__ = [
+    'KERNEL',
     'LOOKUPS',
     'AtomicLocalBackend',
     'Report',
@@ -43,6 +51,7 @@ __all__ = [
     'encode_lookup',
     'file_hash',
     'find_weights',
+    'fit_kernel',
     'foreign_name',
     'has_backbone',
     'infer_adversary',
@@ -50,6 +59,7 @@ __all__ = [
     'infer_config',
     'is_pretraining',
     'add_description',
+    'kernel_of_bands',
     'load_backbone',
     'load_weights',
     'our_name',

@@ -37,7 +37,8 @@ def describe(source: str | Path | dict) -> dict:
         - ``pretraining``: of a task, these two with ``checkpoint`` and ``sha256`` of the file that
           it began from; None of a pretraining.
         - ``arch``: name or sizes, see `AdPEViT`; ``embed_dims``, ``num_layers``, ``num_heads``
-          (None where a name or nothing tells it), ``patch_size`` and ``img_size`` in pixels.
+          (None where a name or nothing tells it), ``patch_size`` and ``img_size`` in pixels,
+          ``in_channels``, the bands of an image.
         - ``position``: 'ape' or 'rpe'.
         - ``rpe_lookup``: None without iRPE, or where nothing tells it.
         - ``epochs`` and ``iterations`` trained, and ``version`` of adpe_mm; None if not known.
@@ -76,6 +77,7 @@ def describe(source: str | Path | dict) -> dict:
         num_heads=sizes['num_heads'],
         patch_size=backbone['patch_size'],
         img_size=backbone['img_size'],
+        in_channels=backbone['in_channels'],
         position=backbone['position'],
         rpe_lookup=backbone['rpe_lookup'],
         epochs=meta.get('epoch'),
@@ -109,7 +111,7 @@ def format_description(description: dict) -> str:
     trained = [
         f'{description[unit]} {unit}' for unit in ('epochs', 'iterations') if description[unit]
     ]
-    size = description['img_size']
+    size, channels = description['img_size'], description.get('in_channels', 3)
     lines = {
         'task': description['task'],
         'method': ', '.join(method),
@@ -119,6 +121,7 @@ def format_description(description: dict) -> str:
         + (f', {heads} heads' if heads else ''),
         'image size': f'{" x ".join(map(str, size)) if isinstance(size, list) else size} px',
         'patch size': f'{description["patch_size"]} px',
+        'bands': channels if channels != 3 else None,
         'positions': description['position'].upper(),
         'look-up': description['rpe_lookup'],
         'trained': ', '.join(trained),

@@ -1,13 +1,17 @@
 """Making sure that weights are those of a network."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adpe_mm.errors import UserError
+
+RGB = 3
+KERNEL = 'patch_embed.projection.weight'  # of a backbone, as its name ends
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -32,6 +36,69 @@ def resize_patch_kernel(kernel: Tensor, size: tuple[int, int]) -> Tensor:
     """
     resized = F.interpolate(kernel.float(), size, mode='bicubic', align_corners=False)
     return resized.to(kernel.dtype)
+
+
+def kernel_of_bands(kernel: Tensor, channels: int) -> Tensor:
+    """A patch embedding's kernel for images of other bands than the RGB that it was trained on.
+
+    As timm does it (huggingface/pytorch-image-models, timm/models/_manipulate.py,
+    `adapt_input_conv`): for one band the sum over red, green and blue, which is what the network
+    computes of a grey image; for N the kernels of red, green and blue in turn, times 3 / N, so that
+    outputs keep their size.
+
+    Args:
+        kernel: (E, 3, height, width).
+        channels: N.
+
+    Returns:
+        Tensor of shape (E, N, height, width).
+
+    Raises:
+        ValueError: If the kernel is of other bands than RGB.
+    """
+    if kernel.shape[1] != RGB:
+        raise UserError(
+            f'the checkpoint takes {kernel.shape[1]} bands ({KERNEL} is {tuple(kernel.shape)} '
+            f'instead of having {channels}), and only weights of RGB can begin a network of other '
+            f'bands: set model.backbone.in_channels={kernel.shape[1]}, or take another checkpoint'
+        )
+    full = kernel.float()
+    if channels == 1:
+        adapted = full.sum(dim=1, keepdim=True)
+    else:
+        adapted = full[:, [band % RGB for band in range(channels)]] * (RGB / channels)
+    return adapted.to(kernel.dtype)
+
+
+def fit_kernel(kernel: Tensor, shape: Sequence[int]) -> Tensor:
+    """A patch embedding's kernel for other bands and another size of patches, as the log says.
+
+    Args:
+        kernel: (E, channels, height, width).
+        shape: Of the kernel of the network.
+
+    Returns:
+        Tensor of shape (E, *shape[1:]): `kernel_of_bands` and `resize_patch_kernel`, where needed.
+
+    Raises:
+        ValueError: If the kernel is of other bands, and not of RGB.
+    """
+    _, channels, *size = shape
+    if kernel.shape[1] != channels:
+        kernel = kernel_of_bands(kernel, channels)
+        how = 'summed over' if channels == 1 else f'repeated in turn, times 3/{channels}, from'
+        print_log(
+            f'weights of RGB begin a network of {channels} band{"s" * (channels > 1)}: the kernel '
+            f'of the patches is {how} red, green and blue',
+            logger='current',
+        )
+    if list(kernel.shape[2:]) != size:
+        print_log(
+            f'the kernel of {kernel.shape[-1]} px patches is interpolated to {size[-1]} px',
+            logger='current',
+        )
+        kernel = resize_patch_kernel(kernel, tuple(size))
+    return kernel
 
 
 def check_fits(

@@ -1,26 +1,45 @@
+from .channels import by_bands, first_pipeline, fit_channels, stated_channels
 from .classes import share_classes
+from .finding import Finder, extensions, find_images
 from .guarding import guard_files
-from .images import Images, collate_crops, find_images, start_worker
+from .images import Images, collate_crops, start_worker
 from .masks import LoadAnnotations
-from .reading import UnreadableImage, read_image
+from .reading import UnreadableImage, ValueRange, check_value_range, count_bands, read_image
 from .samplers import EpochSampler, SampleKey
-from .transforms import ClampedResizedCrop, LoadImage, LoadImageFromFile, MultiCrop, PackCrops
+from .transforms import (
+    ClampedResizedCrop,
+    LeftOut,
+    LoadImage,
+    LoadImageFromFile,
+    MultiCrop,
+    PackCrops,
+)
 
 __all__ = [
     'ClampedResizedCrop',
     'EpochSampler',
+    'Finder',
     'Images',
     'LoadAnnotations',
+    'LeftOut',
     'LoadImage',
     'LoadImageFromFile',
     'MultiCrop',
     'PackCrops',
     'SampleKey',
     'UnreadableImage',
+    'ValueRange',
+    'by_bands',
+    'check_value_range',
     'collate_crops',
+    'count_bands',
+    'extensions',
     'find_images',
+    'first_pipeline',
+    'fit_channels',
     'guard_files',
     'read_image',
     'share_classes',
     'start_worker',
+    'stated_channels',
 ]

@@ -40,9 +40,11 @@ class GuardedPipeline(Compose):
         paths = [data[name] for name in FILES if data.get(name)]
         try:
             sample = super().__call__(data)
-        except Exception:
+        except Exception as error:
             reasons = [(path, why_unreadable(path)) for path in paths]
             broken = [f'{path} ({reason})' for path, reason in reasons if reason is not None]
+            if not broken and isinstance(error, UnreadableImage):  # of other bands than are wanted
+                broken = [f'{paths[0]} ({error.__cause__ or error})']
             if not broken:
                 print_log(
                     f'a transform failed at {" with ".join(map(str, paths))}',

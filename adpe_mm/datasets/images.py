@@ -1,10 +1,9 @@
 """Images from a folder or a list, without labels."""
 
 import gc
-import logging
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -12,47 +11,48 @@ import cv2
 import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
-from mmengine.logging import print_log
 from torch import Tensor
 from torch.utils.data import default_collate
 
 from adpe_mm.errors import MissingFile, UserError
 from adpe_mm.registry import DATASETS
 
+from .finding import ARRAY, EXTENSIONS, Finder, extensions
 from .reading import UnreadableImage
 from .samplers import SampleKey
 
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 TRIES = 100  # images in place of an unreadable one, before giving up
 
 
 @DATASETS.register_module()
 class Images(BaseDataset):
-    """All images below a folder, or those of a list.
+    """All images below one folder or several, or those of a list.
 
     Classes of ImageNet's folders, a flat folder and nested ones are alike: labels are not used.
-    Links are followed; hidden files and folders (a name that begins with a dot) are left out.
-    Paths are kept in one buffer of bytes (by mmengine's `BaseDataset`), which worker processes
-    share, so that their memory does not grow with the number of images.
+    What of a folder is not used is said in one line, see `Finder`. Paths are kept in one buffer of
+    bytes (by mmengine's `BaseDataset`), which worker processes share, so that their memory does not
+    grow with the number of images.
 
     Args:
-        data_root: The folder.
-        ann_file: Text file with a path per line, relative to `data_root` (with `data_prefix`);
-            anything after a tab, or a label after the last space, is ignored. Empty takes all
-            images below the folder, in the order of their names.
+        data_root: The folder, or a list of folders, whose images follow one another.
+        ann_file: Text file with a path per line, relative to `data_root` (with `data_prefix`), one
+            in each folder of a list; anything after a tab, or a label after the last space, is
+            ignored. Empty takes all images below the folder, in the order of their names.
         data_prefix: ``dict(img_path=...)``, a part of the folder such as 'train'.
-        pipeline: Transforms, the first of which opens the image.
+        pipeline: Transforms, the first of which opens the image. If it states `channels`, arrays
+            (.npy) are images too.
         **kwargs: See mmengine's `BaseDataset`.
 
     Raises:
         FileNotFoundError: If there is no such folder or list, or no image in it.
+        ValueError: If a folder is named twice.
     """
 
     METAINFO = dict()
 
     def __init__(
         self,
-        data_root: str = '',
+        data_root: str | Sequence[str] = '',
         ann_file: str = '',
         data_prefix: dict | None = None,
         pipeline: list | None = None,
@@ -66,33 +66,51 @@ class Images(BaseDataset):
             **kwargs,
         )
 
+    def _join_prefix(self) -> None:
+        if isinstance(self.data_root, str):
+            super()._join_prefix()
+
+    def _places(self) -> list[tuple[str, str]]:
+        """Each folder and its list, which is '' where there is none."""
+        prefix = self.data_prefix['img_path']
+        if isinstance(self.data_root, str):  # they are joined already
+            return [(str(Path(prefix)), self.ann_file)]
+        return [
+            (str(Path(root, prefix)), self.ann_file and os.path.join(root, self.ann_file))
+            for root in self.data_root
+        ]
+
     def load_data_list(self) -> list[dict]:
         """Find the images; BaseDataset calls it."""
-        folder = Path(self.data_prefix['img_path'] or '.')
-        if not folder.is_dir():
-            raise MissingFile(
-                f"there is no folder '{folder}': set "
-                'train_dataloader.dataset.data_root (and data_prefix.img_path) to your images'
-            )
-        paths = self._listed(folder) if self.ann_file else sorted(_walk(folder))
-        if not paths:
-            raise MissingFile(
-                f'there is no image ({", ".join(EXTENSIONS)}) in '
-                f"'{self.ann_file or folder}': set train_dataloader.dataset.data_root to a folder "
-                'with images'
-            )
+        steps = self.pipeline.transforms
+        endings = extensions(next((s.channels for s in steps if hasattr(s, 'channels')), None))
+        finder, places, paths = Finder(endings), self._places(), []
+        for folder, list_ in places:
+            if not Path(folder).is_dir():
+                raise MissingFile(
+                    f"there is no folder '{folder}': set train_dataloader.dataset.data_root "
+                    '(and data_prefix.img_path) to your images'
+                )
+            found = self._listed(folder, list_) if list_ else finder.images(folder)
+            if not found:
+                raise MissingFile(
+                    f"there is no image ({', '.join(endings)}) in '{list_ or folder}'"
+                    + (f' ({finder})' if str(finder) else '')
+                    + ': set train_dataloader.dataset.data_root to a folder with images'
+                )
+            paths += found
+        finder.report(len(paths), ', '.join(f"'{folder}'" for folder, _ in places))
         return [dict(img_path=path) for path in paths]
 
-    def _listed(self, folder: Path) -> list[str]:
-        if not Path(self.ann_file).is_file():
-            raise MissingFile(
-                f"there is no list '{self.ann_file}': set train_dataloader.dataset.ann_file"
-            )
+    @staticmethod
+    def _listed(folder: str, list_: str) -> list[str]:
+        if not Path(list_).is_file():
+            raise MissingFile(f"there is no list '{list_}': set train_dataloader.dataset.ann_file")
         paths = []
-        for line in Path(self.ann_file).read_text(encoding='utf-8').splitlines():
+        for line in Path(list_).read_text(encoding='utf-8').splitlines():
             path = line.split('\t')[0].strip()
             # 'n01440764/x.JPEG 0' has a label; 'my image.jpg' has a space in its name.
-            if ' ' in path and not path.lower().endswith(EXTENSIONS):
+            if ' ' in path and not path.lower().endswith((*EXTENSIONS, ARRAY)):
                 path = path.rpartition(' ')[0].strip()
             if path:
                 paths.append(os.path.join(folder, path))
@@ -114,7 +132,7 @@ class Images(BaseDataset):
         """
         self.full_init()
         if isinstance(key, SampleKey):
-            index, rng = key.index, key.rng()
+            index, rng = int(key), key.rng()
         else:
             index, rng = key, Random(int(torch.randint(2**62, ())))
         unreadable: list[str] = []
@@ -129,43 +147,6 @@ class Images(BaseDataset):
             f'{TRIES} images in a row cannot be read, the last being {unreadable[-1]}: check '
             'train_dataloader.dataset.data_root'
         )
-
-
-def find_images(names: Iterable[str | Path]) -> list[str]:
-    """Paths of images, given as files and as folders with all below them.
-
-    Raises:
-        FileNotFoundError: If one is missing, or there is no image in a folder.
-    """
-    paths: list[str] = []
-    for name in names:
-        found = sorted(_walk(Path(name))) if Path(name).is_dir() else [str(name)]
-        if not found or not Path(found[0]).is_file():
-            raise MissingFile(
-                f"there is no image or folder of images '{name}' ({', '.join(EXTENSIONS)})"
-            )
-        paths += found
-    return paths
-
-
-def _walk(folder: Path) -> Iterator[str]:
-    """Paths of all images below a folder; each real folder once, wherever links lead."""
-    seen = set()
-    for parent, folders, names in os.walk(folder, onerror=_warn, followlinks=True):
-        status = os.stat(parent)
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        # In the order of names, or it would be chance by which of two ways a folder is found.
-        folders[:] = sorted(name for name in folders if not name.startswith('.'))
-        for name in names:
-            if name.lower().endswith(EXTENSIONS) and not name.startswith('.'):
-                yield os.path.join(parent, name)
-
-
-def _warn(error: OSError) -> None:
-    print_log(f'left out a folder: {error}', logger='current', level=logging.WARNING)
 
 
 def start_worker(worker_id: int) -> None:
@@ -191,11 +172,11 @@ def collate_crops(samples: list[dict]) -> dict[str, Tensor | np.ndarray | list[s
     """Stack samples to a batch.
 
     Args:
-        samples: Of `PackCrops`: ``inputs`` (C, 3, h, w) uint8, ``mirrored``, C bools, and
+        samples: Of `PackCrops`: ``inputs`` (C, bands, h, w) uint8, ``mirrored``, C bools, and
             ``unreadable``.
 
     Returns:
-        ``inputs`` (B, C, 3, h, w) uint8, which lie in memory pixel by pixel as the crops do,
+        ``inputs`` (B, C, bands, h, w) uint8, which lie in memory pixel by pixel as the crops do,
         ``mirrored`` (B, C) bool (numpy), and ``unreadable``, the paths of all samples.
     """
     # In a worker torch's own function stacks into shared memory, which saves a copy.

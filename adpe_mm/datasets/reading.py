@@ -1,145 +1,31 @@
 """How an image file becomes pixels: one rule for pretraining, transfer, features and drawings."""
 
 import logging
-from io import BytesIO
+import mmap
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-import simplejpeg
 from mmengine import fileio
 from mmengine.logging import print_log
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from adpe_mm.errors import UserError
 
-ValueRange = tuple[float, float] | None
+from .decoding import Stored, decode
+
+Range = tuple[float, float]
+ValueRange = Range | tuple[Range, ...] | None
 PERCENTILES = 1, 99
-BITS, SAMPLE_FORMAT = 258, 339  # tags of a TIFF
-UNSIGNED, SIGNED = 1, 2  # sample formats
 _empty: set[str] = set()  # images that this process has named
-# Of an EXIF orientation: whether rows and columns are exchanged; then, the steps along both.
-_TURNS = {
-    2: (False, 1, -1),
-    3: (False, -1, -1),
-    4: (False, -1, 1),
-    5: (True, 1, 1),
-    6: (True, 1, -1),
-    7: (True, -1, -1),
-    8: (True, -1, 1),
-}
+# What was said once is said by no process of a loader again: they share this memory.
+_said = mmap.mmap(-1, 8)
+_DROPPED = dict(alpha=0, colour=1, pages=2, bands=3)
 
 
 class UnreadableImage(UserError):
-    """A file that is no image, or a broken one."""
-
-
-def orientation_of(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1, which is upright, where there is none or it is broken."""
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # of a broken entry Pillow lets out a SyntaxError and others
-        return 1
-    return orientation if orientation in _TURNS else 1
-
-
-def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn and mirror the rows and columns of a file to what a viewer shows.
-
-    Args:
-        pixels: (H, W, ...) as they are stored.
-        orientation: EXIF's, 1 to 8.
-
-    Returns:
-        (H, W, ...), or (W, H, ...) for 5 to 8; contiguous.
-    """
-    if orientation == 1:
-        return pixels
-    exchanged, down, right = _TURNS[orientation]
-    pixels = pixels.swapaxes(0, 1) if exchanged else pixels
-    return np.ascontiguousarray(pixels[::down, ::right])
-
-
-def turn_back(
-    box: tuple[int, int, int, int], size: tuple[int, int], orientation: int
-) -> tuple[int, int, int, int]:
-    """Where a box of the upright image lies in the pixels of the file.
-
-    Args:
-        box: (left, top, right, bottom) in pixels.
-        size: (height, width) of the upright image.
-        orientation: EXIF's, 1 to 8.
-
-    Returns:
-        (left, top, right, bottom) in pixels.
-    """
-    if orientation == 1:
-        return box
-    exchanged, down, right = _TURNS[orientation]
-    x0, y0, x1, y1 = box
-    if right < 0:
-        x0, x1 = size[1] - x1, size[1] - x0
-    if down < 0:
-        y0, y1 = size[0] - y1, size[0] - y0
-    return (y0, x0, y1, x1) if exchanged else (x0, y0, x1, y1)
-
-
-def jpeg_size(content: bytes) -> tuple[int, int] | None:
-    """Size of an ordinary JPEG, from its header.
-
-    Args:
-        content: Of the file.
-
-    Returns:
-        (height, width) in pixels; None if it is no JPEG of one or three colours, or so large that
-        Pillow has to say something about it.
-    """
-    try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
-    except ValueError:
-        return None
-    limit = Image.MAX_IMAGE_PIXELS
-    if colours not in ('YCbCr', 'RGB', 'Gray') or limit and height * width > limit:
-        return None
-    return height, width
-
-
-def jpeg_orientation(content: bytes) -> int:
-    """The EXIF orientation of a JPEG, 1 to 8."""
-    # The entry lies in the first segments. Pillow takes longer than this search finds out that
-    # there is none.
-    if content.find(b'Exif\0\0', 0, 2**16) < 0:
-        return 1
-    try:
-        with Image.open(BytesIO(content)) as image:
-            return orientation_of(image)
-    except Exception:  # a header that libjpeg bears and Pillow does not
-        return 1
-
-
-def decode_jpeg(content: bytes, size: tuple[int, int], reduction: int = 1) -> np.ndarray | None:
-    """Decode with libjpeg-turbo.
-
-    Args:
-        content: Of the file.
-        size: (height, width) that `jpeg_size` found.
-        reduction: 1, 2, 4 or 8: decode at this fraction of the size.
-
-    Returns:
-        (height / reduction, width / reduction, 3) uint8, rounded up; None if it is damaged.
-    """
-    height, width = (-(-length // reduction) for length in size) if reduction > 1 else (0, 0)
-    try:  # the strongest reduction that leaves so many pixels
-        return simplejpeg.decode_jpeg(content, min_height=height, min_width=width)
-    except ValueError:
-        return None
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """RGB of an 8-bit image of any mode; alpha is dropped, CMYK is converted by Pillow."""
-    if image.mode == 'P' and 'transparency' in image.info:
-        image = image.convert('RGBA')
-    return image.convert('RGB')
+    """A file that is no image, a broken one, or one of other bands than are wanted."""
 
 
 def to_8_bits(values: np.ndarray, value_range: ValueRange) -> np.ndarray:
@@ -167,50 +53,63 @@ def to_8_bits(values: np.ndarray, value_range: ValueRange) -> np.ndarray:
     return np.nan_to_num(levels, nan=0).clip(0, 255).round().astype(np.uint8)
 
 
-def _by_opencv(content: bytes) -> np.ndarray | None:
-    """(H, W) grey or (H, W, 3) RGB values of more than 8 bits, or None.
+def bands_to_8_bits(stored: Stored, value_range: ValueRange) -> np.ndarray:
+    """Map bands that have not 8 bits to 0..255.
 
-    A TIFF is upright already, other formats are not.
+    Each band by percentiles of its own, as what is measured in it may have a unit of its own; but
+    red, green and blue alike, as is usual for colours, and their alpha from the range of its type.
+
+    Args:
+        stored: The image.
+        value_range: One (low, high) for all bands, or one for each of them; None for percentiles.
+
+    Returns:
+        (H, W, B) uint8.
     """
-    values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None or values.dtype == np.uint8:
-        return None
-    return values if values.ndim == 2 else values[..., 2::-1]
-
-
-def _deep_values(image: Image.Image, content: bytes) -> np.ndarray | None:
-    """(H, W) grey or (H, W, 3) RGB values that 8 bits do not hold, or None.
-
-    As they are stored but for a TIFF, which is upright.
-    """
-    tags = image.tag_v2 if image.format == 'TIFF' else {}
-    kinds = tags.get(SAMPLE_FORMAT, (UNSIGNED,))
-    if image.mode.startswith(('I', 'F')):
-        values = np.asarray(image)
-        # Pillow has no unsigned 32 bits.
-        return (
-            values.view(np.uint32) if tags.get(BITS) == (32,) and kinds == (UNSIGNED,) else values
-        )
-    # Of several channels Pillow keeps the upper 8 bits; it takes signed 8 bits for unsigned ones.
-    raw_mode = str(image.tile[0][3]) if image.format in ('PNG', 'TIFF') and image.tile else ''
-    return _by_opencv(content) if ';16' in raw_mode or SIGNED in kinds else None
+    values = stored.values
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == bool:
+        return values * np.uint8(255)
+    bands = values.shape[2]
+    if value_range is not None:
+        ranges = value_range if isinstance(value_range[0], tuple) else (value_range,)
+        ranges = ranges * bands if len(ranges) == 1 else ranges
+        if len(ranges) != bands:
+            raise UserError(
+                f'value_range has {len(ranges)} pairs (low, high), and the image {bands} bands: '
+                'give one for each band, or one for all'
+            )
+    else:
+        ranges = [None] * bands
+        if stored.has_alpha and values.dtype.kind in 'ui':
+            ranges[-1] = (0, np.iinfo(values.dtype).max)
+    if stored.is_rgb and ranges[0] == ranges[1] == ranges[2]:
+        parts = [(slice(0, 3), ranges[0]), *((slice(i, i + 1), ranges[i]) for i in range(3, bands))]
+    else:
+        parts = [(slice(i, i + 1), ranges[i]) for i in range(bands)]
+    levels = np.empty(values.shape, np.uint8)
+    for part, limits in parts:
+        levels[..., part] = to_8_bits(values[..., part], limits)
+    return levels
 
 
 def check_value_range(value_range: ValueRange) -> ValueRange:
-    """The range as a tuple of two floats, or None.
+    """The range, or one for each band, as tuples of two floats; or None.
 
     Raises:
         ValueError: If it is no range.
     """
     if value_range is None:
         return None
-    bounds = tuple(float(value) for value in value_range)
-    if len(bounds) != 2 or not bounds[0] < bounds[1]:
+    several = len(value_range) > 0 and isinstance(value_range[0], Sequence)
+    ranges = [tuple(map(float, bounds)) for bounds in (value_range if several else [value_range])]
+    if any(len(bounds) != 2 or not bounds[0] < bounds[1] for bounds in ranges):
         raise UserError(
-            'value_range must be (low, high), the values that become black and white, or None for '
-            f'the percentiles of each image, got {value_range}'
+            'value_range must be (low, high), the values that become black and white, such a pair '
+            f'for each band, or None for the percentiles of each image, got {value_range}'
         )
-    return bounds
+    return tuple(ranges) if several else ranges[0]
 
 
 def warn_if_empty(path: str | Path, pixels: np.ndarray) -> None:
@@ -218,7 +117,7 @@ def warn_if_empty(path: str | Path, pixels: np.ndarray) -> None:
 
     Args:
         path: Of the image.
-        pixels: (H, W, 3) uint8, of which some are looked at.
+        pixels: (H, W, bands) uint8, of which some are looked at.
     """
     path = str(path)
     deviation = pixels[::8, ::8].std(axis=(0, 1)).max()
@@ -232,39 +131,108 @@ def warn_if_empty(path: str | Path, pixels: np.ndarray) -> None:
         )
 
 
+def _say_dropped(what: str, path: str | Path, text: str) -> None:
+    """Say of the first image alone what is left of it, and so of others like it."""
+    if not _said[_DROPPED[what]]:
+        _said[_DROPPED[what]] = 1
+        print_log(f"'{path}' {text}; this is said once", logger='current', level=logging.WARNING)
+
+
+def choose_bands(stored: Stored, channels: int | None, path: str | Path) -> Stored:
+    """The bands that are wanted of those that an image has.
+
+    Args:
+        stored: The image.
+        channels: How many; None for RGB.
+        path: Of the image, to tell of what is dropped: of each kind once.
+
+    Returns:
+        With as many bands; or with one, grey, for three, or with three, RGB, for one.
+
+    Raises:
+        UnreadableImage: If the image has another number of bands.
+    """
+    wanted = channels or 3
+    values, is_rgb, has_alpha, pages = stored
+    bands = values.shape[2]
+    if pages > 1:
+        _say_dropped('pages', path, f'has {pages} pages, of which the first is taken')
+    if bands == wanted:
+        return stored
+    if has_alpha and (bands - 1 == wanted or bands - 1 in (1, 3) and wanted in (1, 3)):
+        _say_dropped('alpha', path, 'has an alpha channel, which is dropped')
+        return choose_bands(Stored(values[..., :-1], is_rgb), channels, path)
+    if wanted == 3 and bands == 1:
+        return stored
+    if is_rgb and wanted == 3:
+        _say_dropped('bands', path, f'has {bands} bands, of which red, green and blue are taken')
+        return Stored(values[..., :3], True)
+    if is_rgb and wanted == 1 and bands == 3:
+        _say_dropped('colour', path, 'is in colour, which is turned to grey')
+        return stored
+    raise UnreadableImage(
+        f'it has {bands} band{"s" if bands > 1 else ""}, and {wanted} are wanted: set '
+        f'model.backbone.in_channels={bands}, or take the file out'
+    )
+
+
 def read_image(
-    path: str | Path, value_range: ValueRange = None, backend_args: dict | None = None
+    path: str | Path,
+    value_range: ValueRange = None,
+    backend_args: dict | None = None,
+    channels: int | None = None,
 ) -> np.ndarray:
-    """Read a JPEG, PNG, WebP, BMP or TIFF.
+    """Read a JPEG, PNG, WebP, BMP or TIFF, or an array of numpy (.npy).
 
     - Orientation: upright, as viewers show it and as OpenCV reads a JPEG. The EXIF entry counts in
       any format.
     - Depth: 8 bits are taken as they are. Other values (of 16 or 32 bits, signed, floats), which
-      may fill a small part of their type's range, are mapped to 8 bits by `to_8_bits`, all channels
-      alike: by percentiles of each image, or from a range that is the same for all images.
-    - Colour: grey is repeated, alpha is dropped, CMYK is converted by Pillow.
+      may fill a small part of their type's range, are mapped to 8 bits by `to_8_bits`: by
+      percentiles of each image, or from a range that is the same for all images. The three colours
+      are mapped alike, each of other bands by itself.
+    - RGB (`channels` None): grey is repeated, CMYK is converted by Pillow; alpha, and what a TIFF
+      has beside red, green and blue, is dropped, which is said once.
+    - Bands: as many as `channels` in the order of the file, interleaved, in planes or in pages. For
+      one, colour becomes grey (ITU-R 601). Alpha counts as the last one where it is wanted.
 
     An image that is all of one colour is named in the log.
 
     Args:
         path: Path.
-        value_range: (low, high), the values that become 0 and 255 where they have not 8 bits;
-            None for the percentiles 1 and 99 of each image.
+        value_range: (low, high), the values that become 0 and 255 where they have not 8 bits, or
+            such a pair for each band; None for the percentiles 1 and 99 of each image.
         backend_args: Of mmengine's file backend; None finds it by the path.
+        channels: Number of bands; None for RGB.
 
     Returns:
-        (H, W, 3) uint8, RGB.
+        (H, W, channels) uint8; RGB if `channels` is None.
 
     Raises:
-        UnreadableImage: If the file is missing, no image, broken, or absurdly large.
+        UnreadableImage: If the file is missing, no image, broken, absurdly large, or has another
+            number of bands.
     """
-    pixels = _read(path, value_range, backend_args)
+    stored = choose_bands(_read(path, backend_args, channels), channels, path)
+    pixels = bands_to_8_bits(stored, value_range)
+    if pixels.shape[2] == 1 and channels != 1:
+        pixels = np.repeat(pixels, channels or 3, axis=2)
+    elif pixels.shape[2] == 3 and channels == 1:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]
+    pixels = np.ascontiguousarray(pixels)
     warn_if_empty(path, pixels)
     return pixels
 
 
+def count_bands(path: str | Path) -> int:
+    """How many bands a file has, alpha among them.
+
+    Raises:
+        UnreadableImage: As `read_image`.
+    """
+    return _read(path, channels=0).values.shape[2]
+
+
 def why_unreadable(path: str | Path) -> UnreadableImage | None:
-    """Why `read_image` would not read an image or a mask; None if it would."""
+    """Why an image or a mask cannot be decoded; None if it can."""
     try:
         _read(path)
     except UnreadableImage as error:
@@ -273,37 +241,15 @@ def why_unreadable(path: str | Path) -> UnreadableImage | None:
 
 
 def _read(
-    path: str | Path, value_range: ValueRange = None, backend_args: dict | None = None
-) -> np.ndarray:
-    """`read_image` of an image that may be empty, as a mask may."""
+    path: str | Path, backend_args: dict | None = None, channels: int | None = None
+) -> Stored:
+    """What a file holds, which may be empty, as a mask may."""
     try:
         content = fileio.get(path, backend_args=backend_args)
-        return _decode(content, value_range)
+        return decode(content, channels)
     except UnidentifiedImageError as error:
         raise UnreadableImage(
             'no image, or of an unknown format' if content else 'the file is empty'
         ) from error
     except Exception as error:  # Pillow lets a TypeError and others out of a broken header
         raise UnreadableImage(error) from error
-
-
-def _decode(content: bytes, value_range: ValueRange) -> np.ndarray:
-    """(H, W, 3) uint8, RGB, of a file's content; raises whatever Pillow does."""
-    size = jpeg_size(content)
-    pixels = None if size is None else decode_jpeg(content, size)
-    if pixels is not None:
-        return turn_upright(pixels, jpeg_orientation(content))
-    try:
-        with Image.open(BytesIO(content)) as image:
-            values = _deep_values(image, content)
-            pixels = np.array(to_rgb(image)) if values is None else values
-            # Not before: of a TIFF Pillow turns the pixels as it reads them, and drops the entry.
-            image.load()
-            pixels = turn_upright(pixels, orientation_of(image))
-    except UnidentifiedImageError:
-        values = pixels = _by_opencv(content) if content else None  # knows more kinds of TIFF
-        if pixels is None:
-            raise
-    if values is not None:
-        pixels = to_8_bits(pixels, value_range)
-    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)

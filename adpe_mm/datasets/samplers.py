@@ -6,7 +6,6 @@ So a run does not depend on the number of workers, and continues exactly from an
 import math
 from collections.abc import Iterator
 from random import Random
-from typing import NamedTuple
 
 import numpy as np
 from mmengine.dist import get_dist_info, sync_random_seed
@@ -15,18 +14,44 @@ from torch.utils.data import Dataset, Sampler
 from adpe_mm.registry import DATA_SAMPLERS
 
 
-class SampleKey(NamedTuple):
-    """What a data set is asked for: the image, and what its randomness depends on."""
+class SampleKey(int):
+    """What a data set is asked for: the index of a sample, and what its randomness depends on.
 
-    index: int
-    epoch: int
-    seed: int
+    Data sets that wrap others, such as mmengine's `ConcatDataset` and `RepeatDataset`, compute the
+    index within one of them: the key that results still draws what belongs to the whole.
+
+    Args:
+        index: Within the data set that is asked.
+        epoch: Counted from 0.
+        seed: Of the run.
+        whole: Index within the outermost data set; `index` if None.
+    """
+
+    def __new__(cls, index: int, epoch: int, seed: int, whole: int | None = None) -> 'SampleKey':
+        key = super().__new__(cls, index)
+        key.epoch, key.seed = epoch, seed
+        key.whole = int(index) if whole is None else whole
+        return key
+
+    def __sub__(self, start: int) -> 'SampleKey':
+        return SampleKey(int(self) - start, self.epoch, self.seed, self.whole)
+
+    def __mod__(self, length: int) -> 'SampleKey':
+        return SampleKey(int(self) % length, self.epoch, self.seed, self.whole)
+
+    @property
+    def index(self) -> int:
+        """Within the data set that is asked."""
+        return int(self)
+
+    def __reduce__(self) -> tuple:  # to the processes of a loader
+        return SampleKey, (int(self), self.epoch, self.seed, self.whole)
 
     def rng(self) -> Random:
         """The generator of all random draws of this sample."""
         # Python's, as numpy's takes longer to make than to use. The leading 1 makes all keys four
         # words long: those of different lengths may begin the same sequence.
-        return Random(1 << 96 | self.seed << 64 | self.epoch << 32 | self.index)
+        return Random(1 << 96 | self.seed << 64 | self.epoch << 32 | self.whole)
 
 
 @DATA_SAMPLERS.register_module()

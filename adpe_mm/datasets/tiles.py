@@ -11,7 +11,7 @@ from PIL import Image
 
 from adpe_mm.errors import FileInTheWay, MissingFile, UserError
 
-from .images import EXTENSIONS
+from .finding import EXTENSIONS, Finder
 from .reading import UnreadableImage, ValueRange, check_value_range, read_image
 
 
@@ -105,9 +105,11 @@ def tile_photos(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileInTheWay(f"'{out}' is there and not empty: name another folder, or remove it")
     suffixes = {end for end, name in Image.registered_extensions().items() if name in Image.OPEN}
-    paths = sorted(p for p in src.rglob('*') if p.suffix.lower() in suffixes and p.is_file())
+    finder = Finder(tuple(suffixes))
+    paths = [path for path in map(Path, finder.images(src)) if path.is_file()]
     if not paths:
         raise MissingFile(f"there is no image in '{src}': name a folder with photographs")
+    finder.report(len(paths), f"'{src}'")
     counts: Counter = Counter()
     for path in paths:
         try:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
+from mmengine.logging import print_log
 from mmengine.utils import to_2tuple
 from PIL import Image
 from torch import Tensor
@@ -14,18 +15,8 @@ from torch import Tensor
 from adpe_mm.errors import UserError
 from adpe_mm.registry import TRANSFORMS
 
-from .reading import (
-    UnreadableImage,
-    ValueRange,
-    check_value_range,
-    decode_jpeg,
-    jpeg_orientation,
-    jpeg_size,
-    read_image,
-    turn_back,
-    turn_upright,
-    warn_if_empty,
-)
+from .decoding import decode_jpeg, jpeg_orientation, jpeg_size, turn_back, turn_upright
+from .reading import UnreadableImage, ValueRange, check_value_range, read_image, warn_if_empty
 
 REDUCTIONS = 8, 4, 2, 1  # libjpeg decodes at 1/k of the size by computing fewer points per block
 Box = tuple[int, int, int, int]
@@ -55,32 +46,56 @@ class LoadImage(BaseTransform):
 class LoadImageFromFile(BaseTransform):
     """Opens ``img_path`` by `read_image`, for the pipelines of tasks.
 
-    Puts ``img`` (H, W, 3) uint8, BGR as the transforms of OpenMMLab expect it, ``img_shape`` and
-    ``ori_shape`` (H, W). mmcv's transform of that name turns only some formats upright, keeps the
-    upper 8 of 16 bits, and leaves the path out of its errors.
+    Puts ``img`` (H, W, channels) uint8, three of them BGR as the transforms of OpenMMLab expect it,
+    any other number in the order of the file; ``img_shape`` and ``ori_shape`` (H, W). mmcv's
+    transform of that name turns only some formats upright, keeps the upper 8 of 16 bits, knows no
+    bands, and leaves the path out of its errors.
 
     Args:
         value_range: (low, high) of images that have not 8 bits: see `read_image`.
         backend_args: Of mmengine's file backend; None finds it by the path.
+        channels: Number of bands, which `fit_channels` sets; None for RGB: see `read_image`.
 
     Raises:
-        UnreadableImage: If the file is missing, no image, broken, or absurdly large.
+        UnreadableImage: If the file is missing, no image, broken, absurdly large, or has another
+            number of bands.
         ValueError: If `value_range` is none.
     """
 
-    def __init__(self, value_range: ValueRange = None, backend_args: dict | None = None) -> None:
+    def __init__(
+        self,
+        value_range: ValueRange = None,
+        backend_args: dict | None = None,
+        channels: int | None = None,
+    ) -> None:
         self.value_range = check_value_range(value_range)
         self.backend_args = backend_args
+        self.channels = channels
 
     def transform(self, results: dict) -> dict:
         path = results['img_path']
         try:
-            rgb = read_image(path, self.value_range, self.backend_args)
+            img = read_image(path, self.value_range, self.backend_args, self.channels)
         except UnreadableImage as error:
-            error.args = (f"cannot read '{path}': {error}",)
-            raise
-        results['img'] = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+            raise UnreadableImage(f"cannot read '{path}': {error}") from error
+        results['img'] = cv2.cvtColor(img, cv2.COLOR_RGB2BGR) if img.shape[2] == 3 else img
         results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
+        return results
+
+
+@TRANSFORMS.register_module()
+class LeftOut(BaseTransform):
+    """Stands where a transform of colours was, in the pipeline of images of other bands.
+
+    Args:
+        step: Name of the transform, which is said.
+    """
+
+    def __init__(self, step: str) -> None:
+        self.step = step
+        print_log(f'{step} is left out: it computes with red, green and blue', logger='current')
+
+    def transform(self, results: dict) -> dict:
         return results
 
 
@@ -143,7 +158,7 @@ def align(box: Box, size: tuple[int, int], reduction: int) -> Box:
 
 
 def as_planes(pixels: np.ndarray) -> Tensor:
-    """(N, H, W, 3) as a tensor (N, 3, H, W) on the same memory."""
+    """(N, H, W, bands) as a tensor (N, bands, H, W) on the same memory."""
     return torch.from_numpy(pixels.transpose(0, 3, 1, 2))
 
 
@@ -153,8 +168,8 @@ def interpolate(
     """Resize by antialiased bicubic interpolation.
 
     Args:
-        pixels: (H, W, 3) uint8.
-        out: (h, w, 3) uint8, which is written.
+        pixels: (H, W, bands) uint8.
+        out: (h, w, bands) uint8, which is written.
         by_rows: Pixels of `out` for one of `pixels`; None for h / H.
         by_columns: The same, for w / W.
     """
@@ -172,10 +187,10 @@ def resample(pixels: np.ndarray, box: Box, crop: np.ndarray, reduction: int = 1)
     axis.
 
     Args:
-        pixels: (H, W, 3) uint8, at 1/reduction of its size.
+        pixels: (H, W, bands) uint8, at 1/reduction of its size.
         box: (left, top, right, bottom) in pixels of the whole size; left and top are multiples of
             `reduction`.
-        crop: (h, w, 3) uint8, which is written.
+        crop: (h, w, bands) uint8, which is written.
         reduction: Of `pixels`.
     """
     left, top, right, bottom = box
@@ -189,7 +204,7 @@ def resample(pixels: np.ndarray, box: Box, crop: np.ndarray, reduction: int = 1)
         by_rows = height * reduction / (bottom - top)
         by_columns = width * reduction / (right - left)
     # To add rows takes half the time of adding neighbours, so that comes first, on all pixels.
-    low = np.empty((height, cut.shape[1], 3), np.uint8)
+    low = np.empty((height, cut.shape[1], cut.shape[2]), np.uint8)
     interpolate(cut, low, by_rows, None)
     interpolate(low, crop, None, by_columns)
 
@@ -198,10 +213,10 @@ def resample(pixels: np.ndarray, box: Box, crop: np.ndarray, reduction: int = 1)
 class MultiCrop(BaseTransform):
     """Cuts several random crops from one image, each resized, and draws which to mirror.
 
-    Opens ``img_path`` as `LoadImage` does, but faster if it is an ordinary JPEG; or takes the RGB
+    Opens ``img_path`` by `read_image`, but faster if it is an ordinary JPEG; or takes the RGB
     `PIL.Image` that an earlier transform put under ``img``. Draws from ``rng`` of the sample; puts
-    ``crops`` (C, 3, h, w) uint8, and ``mirrored``, C bools: `MultiCropPreprocessor` mirrors them on
-    the device.
+    ``crops`` (C, bands, h, w) uint8, and ``mirrored``, C bools: `MultiCropPreprocessor` mirrors
+    them on the device.
 
     Args:
         num_crops: C, crops per image (AdPE: 4).
@@ -216,10 +231,11 @@ class MultiCrop(BaseTransform):
         backend: 'torch', or 'pillow', which is slow, and resizes as the official pipeline does, bit
             for bit. They differ by 0.13 levels (of 255) on average, as they round differently.
         value_range: (low, high) of images that have not 8 bits: see `read_image`.
+        channels: Number of bands, which `fit_channels` sets; None for RGB: see `read_image`.
 
     Raises:
         ValueError: If a range is empty or outside of what makes sense.
-        UnreadableImage: As `LoadImage`.
+        UnreadableImage: As `read_image`.
     """
 
     def __init__(
@@ -232,6 +248,7 @@ class MultiCrop(BaseTransform):
         reducing_gap: float | None = None,
         backend: str = 'torch',
         value_range: ValueRange = None,
+        channels: int | None = None,
     ) -> None:
         if num_crops < 1:
             raise UserError(f'MultiCrop.num_crops must be at least 1, got {num_crops}')
@@ -249,6 +266,8 @@ class MultiCrop(BaseTransform):
             raise UserError(f"MultiCrop.backend must be 'torch' or 'pillow', got '{backend}'")
         if backend == 'pillow' and reducing_gap is not None:
             raise UserError("MultiCrop.reducing_gap needs MultiCrop.backend='torch'")
+        if backend == 'pillow' and channels not in (None, 3):
+            raise UserError("MultiCrop.backend='pillow' resizes RGB only: take 'torch' for bands")
         self.num_crops = num_crops
         self.size = to_2tuple(size)
         self.scale = tuple(scale)
@@ -256,7 +275,8 @@ class MultiCrop(BaseTransform):
         self.flip_prob = flip_prob
         self.reducing_gap = reducing_gap
         self.backend = backend
-        self._load = LoadImage(value_range)
+        self.value_range = check_value_range(value_range)
+        self.channels = channels
 
     def transform(self, results: dict) -> dict:
         results['crops'] = as_planes(self._cut(results))
@@ -265,9 +285,9 @@ class MultiCrop(BaseTransform):
         return results
 
     def _cut(self, results: dict) -> np.ndarray:
-        """(C, h, w, 3) uint8."""
-        crops = np.empty((self.num_crops, *self.size, 3), np.uint8)
-        if self.backend == 'torch' and 'img' not in results:
+        """(C, h, w, bands) uint8."""
+        crops = np.empty((self.num_crops, *self.size, self.channels or 3), np.uint8)
+        if self.backend == 'torch' and 'img' not in results and self.channels in (None, 3):
             try:
                 with open(results['img_path'], 'rb', buffering=0) as file:
                     content = file.read()
@@ -291,13 +311,17 @@ class MultiCrop(BaseTransform):
                         if orientation > 1:
                             crop[:] = turn_upright(cut, orientation)
                     return crops
-        image = results['img'] if 'img' in results else self._load(results)['img']
-        boxes = self._boxes(results, (image.height, image.width))
+        if 'img' in results:
+            pixels = np.array(results['img'])
+        else:
+            path = results['img_path']
+            pixels = read_image(path, self.value_range, channels=self.channels)
+        boxes = self._boxes(results, pixels.shape[:2])
         if self.backend == 'torch':
-            pixels = np.array(image)
             for crop, box in zip(crops, boxes, strict=True):
                 resample(pixels, box, crop)
         else:  # cut first: with `box=` the surroundings would bleed into the border
+            image = Image.fromarray(pixels)
             for crop, box in zip(crops, boxes, strict=True):
                 crop[:] = image.crop(box).resize(self.size[::-1], Image.Resampling.BICUBIC)
         return crops
@@ -364,7 +388,7 @@ class ClampedResizedCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PackCrops(BaseTransform):
-    """Keeps what a batch needs: ``inputs`` (C, 3, h, w) uint8, ``mirrored``, ``unreadable``."""
+    """Keeps what a batch needs: ``inputs`` (C, bands, h, w) uint8, ``mirrored``, ``unreadable``."""
 
     def transform(self, results: dict) -> dict:
         return dict(

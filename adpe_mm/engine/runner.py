@@ -4,6 +4,7 @@ several processes on a CPU, and reads checkpoints as weights only.
 
 from collections.abc import Sequence
 
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
@@ -15,10 +16,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from adpe_mm.checkpoints import find_weights, read_checkpoint, unwrap
-from adpe_mm.datasets import guard_files
+from adpe_mm.datasets import fit_channels, guard_files
 from adpe_mm.engine.hooks.compile import CompileHook
 from adpe_mm.engine.hooks.unreadable import UnreadableImagesHook
 from adpe_mm.engine.schedules import check_times, in_iterations
+from adpe_mm.models import check_statistics
 from adpe_mm.registry import RUNNERS
 from adpe_mm.version import compare_versions, somebody_watches, untested
 
@@ -35,6 +37,20 @@ OF_WORKERS = (
 @RUNNERS.register_module()
 class AdPERunner(Runner):
     """mmengine's `Runner`; the docstrings say what differs."""
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> 'AdPERunner':
+        """Build a runner for images of as many bands as the backbone takes: see `fit_channels`."""
+        fit_channels(cfg)
+        return super().from_cfg(cfg)
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Build the network, whose mean and std must be of as many bands."""
+        model = super().build_model(model)
+        backbone = getattr(model, 'backbone', None)
+        if hasattr(backbone, 'in_channels'):
+            check_statistics(model.data_preprocessor, backbone.in_channels)
+        return model
 
     def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
         """Scale every lr, the adversary's too, by the global batch over ``base_batch_size``.

@@ -1,6 +1,7 @@
 """Images of what pretraining does: reconstructions, and where the adversary moved positions."""
 
 import io
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -9,43 +10,61 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from adpe_mm.errors import UserError
 from adpe_mm.models.adversaries import Adversary
 
 GREY = 128
 COLUMNS = ('input', 'masked', 'prediction', 'all patches predicted')
 
 
-def to_pixels(images: Tensor, mean: Tensor, std: Tensor) -> np.ndarray:
+def to_pixels(
+    images: Tensor, mean: Tensor, std: Tensor, bands: Sequence[int] | None = None
+) -> np.ndarray:
     """Undo the normalisation.
 
     Args:
-        images: (B, 3, H, W), normalised.
-        mean: Of each channel, from 0 to 255, (3, 1, 1).
+        images: (B, channels, H, W), normalised.
+        mean: Of each channel, from 0 to 255, (channels, 1, 1).
         std: Of each channel.
+        bands: Which three are shown as red, green and blue, counted from 0; by default the first
+            three, or of fewer the first as grey.
 
     Returns:
         (B, H, W, 3) uint8, RGB.
+
+    Raises:
+        ValueError: If there are no such bands.
     """
-    pixels = (images.float() * std + mean).round().clamp(0, 255)
+    channels = images.shape[1]
+    bands = list(bands or ((0, 1, 2) if channels >= 3 else (0, 0, 0)))
+    if len(bands) != 3 or not all(0 <= band < channels for band in bands):
+        raise UserError(f'three bands of 0 to {channels - 1} can be shown, got {bands}')
+    pixels = (images.float() * std + mean)[:, bands].round().clamp(0, 255)
     return pixels.byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def reconstruction_rows(
-    inputs: Tensor, masked: Tensor, prediction: Tensor, mean: Tensor, std: Tensor
+    inputs: Tensor,
+    masked: Tensor,
+    prediction: Tensor,
+    mean: Tensor,
+    std: Tensor,
+    bands: Sequence[int] | None = None,
 ) -> np.ndarray:
     """One row per image: input, masked input, prediction in the holes, all patches predicted.
 
     Args:
-        inputs: (B, 3, H, W), normalised.
+        inputs: (B, channels, H, W), normalised.
         masked: (B, 1, H, W) bool, True where masked.
-        prediction: (B, 3, H, W), normalised.
+        prediction: (B, channels, H, W), normalised.
         mean: Of the normalisation, from 0 to 255.
         std: Of the normalisation.
+        bands: Which are shown: see `to_pixels`.
 
     Returns:
         (B, H, 4 * W, 3) uint8, RGB.
     """
-    given, predicted = to_pixels(inputs, mean, std), to_pixels(prediction, mean, std)
+    given, predicted = (to_pixels(x, mean, std, bands) for x in (inputs, prediction))
     hidden = masked.permute(0, 2, 3, 1).cpu().numpy()
     holes = np.where(hidden, np.uint8(GREY), given)
     return np.concatenate((given, holes, np.where(hidden, predicted, given), predicted), axis=2)

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -17,9 +18,19 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from adpe_mm.datasets import LoadImage, UnreadableImage, find_images, start_worker
+from adpe_mm.datasets import (
+    UnreadableImage,
+    ValueRange,
+    by_bands,
+    check_value_range,
+    extensions,
+    find_images,
+    read_image,
+    start_worker,
+    stated_channels,
+)
 from adpe_mm.errors import UserError
-from adpe_mm.models import AdPEViT, MultiCropPreprocessor
+from adpe_mm.models import AdPEViT, MultiCropPreprocessor, check_statistics
 
 OUTS = ('cls', 'mean', 'maps')
 Features = np.ndarray | list[np.ndarray]
@@ -45,16 +56,18 @@ class ImagesInOrder(Dataset):
     """Images one after the other, cut by `central_crop`.
 
     Args:
-        images: Paths, or (N, H, W, 3) uint8.
+        images: Paths, or (N, H, W, channels) uint8.
         size: (h, w) in pixels.
         value_range: (low, high) of files that have not 8 bits: see `read_image`.
+        channels: Number of bands; None for RGB.
     """
 
     def __init__(
         self,
         images: list[str] | np.ndarray,
         size: tuple[int, int],
-        value_range: tuple[float, float] | None,
+        value_range: ValueRange,
+        channels: int | None = None,
     ) -> None:
         self.paths = self.pixels = None
         if isinstance(images, np.ndarray):
@@ -62,7 +75,8 @@ class ImagesInOrder(Dataset):
         else:  # one buffer: worker processes would copy a list as they read it
             self.paths = np.array([os.fsencode(path) for path in images])
         self.size = size
-        self._load = LoadImage(value_range)
+        self.value_range = check_value_range(value_range)
+        self.channels = channels
 
     def __len__(self) -> int:
         return len(self.pixels if self.paths is None else self.paths)
@@ -72,20 +86,21 @@ class ImagesInOrder(Dataset):
         return index if self.paths is None else os.fsdecode(self.paths[index])
 
     def __getitem__(self, index: int) -> tuple[str | int, Tensor | str]:
-        """The key of an image, and its (h, w, 3) uint8 pixels, or why it cannot be read."""
+        """The key of an image, and its (h, w, channels) uint8 pixels, or why it cannot be read."""
         key = self.key(index)
         try:
             if self.paths is None:
-                image = Image.fromarray(self.pixels[index])
+                pixels = self.pixels[index]
             else:
-                image = self._load(dict(img_path=key))['img']
+                pixels = read_image(key, self.value_range, channels=self.channels)
         except UnreadableImage as error:
             return key, str(error)
-        return key, torch.from_numpy(np.array(central_crop(image, self.size)))
+        crop = by_bands(partial(central_crop, size=self.size), pixels)
+        return key, torch.from_numpy(crop)
 
 
 def _collate(samples: list[tuple]) -> tuple[list, Tensor | None, list[tuple]]:
-    """Keys and pixels (B, 1, 3, h, w) of what could be read (None if nothing), and the rest."""
+    """Keys and pixels (B, 1, channels, h, w) of what could be read (or None), and the rest."""
     read = [(key, pixels) for key, pixels in samples if torch.is_tensor(pixels)]
     unreadable = [(key, reason) for key, reason in samples if not torch.is_tensor(reason)]
     if not read:
@@ -94,15 +109,16 @@ def _collate(samples: list[tuple]) -> tuple[list, Tensor | None, list[tuple]]:
     return list(keys), default_collate(pixels).permute(0, 3, 1, 2).unsqueeze(1), unreadable
 
 
-def _check_batch(images: np.ndarray | Tensor) -> None:
+def _check_batch(images: np.ndarray | Tensor, in_channels: int) -> None:
     array = isinstance(images, np.ndarray)
     channels = images.shape[-1 if array else 1] if images.ndim == 4 else None
-    if array and (images.dtype != np.uint8 or channels != 3):
-        wanted = 'an array of images must be (N, H, W, 3) uint8, RGB from 0 to 255'
+    kind = 'RGB' if in_channels == 3 else 'which the network takes,'
+    if array and (images.dtype != np.uint8 or channels != in_channels):
+        wanted = f'an array of images must be (N, H, W, {in_channels}) uint8, {kind} from 0 to 255'
     elif not array and channels is None:
         wanted = 'a tensor of images must be (N, channels, H, W)'
-    elif not array and images.dtype == torch.uint8 and channels != 3:
-        wanted = 'a tensor of uint8 images must be (N, 3, H, W), RGB from 0 to 255'
+    elif not array and images.dtype == torch.uint8 and channels != in_channels:
+        wanted = f'a tensor of uint8 images must be (N, {in_channels}, H, W), {kind} from 0 to 255'
     elif not array and images.dtype != torch.uint8 and not images.is_floating_point():
         wanted = 'a tensor of images must be uint8 from 0 to 255, or floats that are normalised'
     elif not len(images):
@@ -118,16 +134,18 @@ def _loader(
     batch_size: int,
     num_workers: int | None,
     pin_memory: bool,
-    value_range: tuple[float, float] | None,
+    value_range: ValueRange,
+    channels: int | None,
 ) -> DataLoader:
     """Batches of `_collate`, of images given in any way but as floats."""
     if torch.is_tensor(images):
         images = images.permute(0, 2, 3, 1).cpu().numpy()
     elif not isinstance(images, np.ndarray):
-        images = find_images([images] if isinstance(images, str | Path) else images)
+        names = [images] if isinstance(images, str | Path) else images
+        images = find_images(names, extensions(channels))
         if not images:
             raise UserError('the list of images is empty')
-    dataset = ImagesInOrder(images, size, value_range)
+    dataset = ImagesInOrder(images, size, value_range, channels)
     if num_workers is None:
         cores = len(os.sched_getaffinity(0))
         num_workers = cores if dataset.paths is not None and len(dataset) > batch_size else 0
@@ -142,7 +160,7 @@ def _loader(
 
 
 def _normalised(loader: DataLoader, preprocessor: MultiCropPreprocessor) -> Iterator[tuple]:
-    """Keys, the network's inputs (B, 3, h, w), and how many images were seen, of each batch."""
+    """Of each batch keys, the network's inputs (B, channels, h, w), and how many were seen."""
     found = 0
     for keys, pixels, unreadable in loader:
         for key, reason in unreadable:
@@ -202,7 +220,7 @@ def iterate_features(
     size: int | tuple[int, int] | None = None,
     device: str | torch.device | None = None,
     progress: bool = False,
-    value_range: tuple[float, float] | None = None,
+    value_range: ValueRange = None,
 ) -> Iterator[tuple[Features, list]]:
     """`extract_features` batch by batch, in memory that does not grow with the features.
 
@@ -223,13 +241,12 @@ def iterate_features(
     view.out_type = 'cls_token' if out == 'cls' else 'featmap'
     view.out_indices = view.block_indices('layers', -1 if layers is None else layers)
     if isinstance(images, np.ndarray | Tensor):
-        _check_batch(images)
+        _check_batch(images, backbone.in_channels)
     normalised = torch.is_tensor(images) and images.is_floating_point()
-    channels = images.shape[1] if normalised else 3
-    if channels != backbone.in_channels:
+    if normalised and images.shape[1] != backbone.in_channels:
         raise UserError(
-            f'the images have {channels} channels and the network takes {backbone.in_channels}: '
-            'give it a tensor of normalised floats (N, channels, H, W)'
+            f'the images have {images.shape[1]} channels and the network takes '
+            f'{backbone.in_channels}: give it a tensor of normalised floats (N, channels, H, W)'
         )
     if device is not None:
         model.to(device)
@@ -238,8 +255,13 @@ def iterate_features(
         number, batches = len(images), _split(images, batch_size)
     else:
         crop = to_2tuple(backbone.patch_embed.init_input_size if size is None else size)
-        loader = _loader(images, crop, batch_size, num_workers, weight.is_cuda, value_range)
-        preprocessor = MultiCropPreprocessor(**statistics).to(weight.device)
+        channels = stated_channels(backbone.in_channels)
+        loader = _loader(
+            images, crop, batch_size, num_workers, weight.is_cuda, value_range, channels
+        )
+        preprocessor = MultiCropPreprocessor(**statistics)
+        check_statistics(preprocessor, backbone.in_channels)
+        preprocessor.to(weight.device)
         number, batches = len(loader.dataset), _normalised(loader, preprocessor)
     bar = ProgressBar(number, file=sys.stderr) if progress else None
     with _evaluating(backbone):
@@ -267,7 +289,7 @@ def extract_features(
     size: int | tuple[int, int] | None = None,
     device: str | torch.device | None = None,
     progress: bool = False,
-    value_range: tuple[float, float] | None = None,
+    value_range: ValueRange = None,
 ) -> tuple[Features, list]:
     """Features of images, by a network in evaluation mode.
 
@@ -275,8 +297,8 @@ def extract_features(
     cut to `size` in the centre, and normalised with the mean and std that the network was trained
     with (``model.data_preprocessor``; ImageNet's by default). JPEG, PNG, WebP, BMP and TIFF are
     read as in pretraining (`adpe_mm.datasets.read_image`): grey, palette, CMYK and 16-bit become
-    RGB, and an EXIF orientation is applied. Files that cannot be read are named in the log and left
-    out.
+    RGB, and an EXIF orientation is applied; for a network of other bands, those bands are read,
+    from arrays (.npy) too. Files that cannot be read are named in the log and left out.
 
     N images, E width of the network, R, C rows and columns of the patch grid.
 
@@ -285,8 +307,8 @@ def extract_features(
         images: One of
 
             - a folder (with all below it), a file, or a list of both;
-            - a numpy array (N, H, W, 3), uint8, RGB from 0 to 255;
-            - a tensor (N, 3, H, W), uint8, RGB from 0 to 255;
+            - a numpy array (N, H, W, channels), uint8, RGB (or the network's bands) from 0 to 255;
+            - a tensor (N, channels, H, W), uint8, likewise;
             - a tensor of floats (N, channels, H, W), normalised already: it is taken as it is.
         out: 'mean' of the patches (N, E), with its norm in a fine-tuned classifier; 'cls', the cls
             token (N, E); or 'maps', the patches at their places (N, E, R, C).
@@ -298,8 +320,9 @@ def extract_features(
             after pretraining is that of a crop (AdPE: 112). Positions are interpolated.
         device: Moves the network there first; None leaves it where it is.
         progress: Whether a bar is drawn on stderr.
-        value_range: (low, high), which become 0 and 255 in files of 16 bits, signed or of floats;
-            None for the percentiles 1 and 99 of each. As the network was trained.
+        value_range: (low, high), which become 0 and 255 in files of 16 bits, signed or of floats,
+            or such a pair for each band; None for the percentiles 1 and 99 of each. As the network
+            was trained.
 
     Returns:
         Features, float32, or a list with those of each of a list of `layers`; and the paths that

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.utils import to_2tuple
 from torch.utils.flop_counter import FlopCounterMode
 
+from adpe_mm.datasets import first_pipeline
 from adpe_mm.errors import UserError
 from adpe_mm.models.layers import irpe_kernels
 from adpe_mm.registry import MODELS
@@ -51,12 +53,12 @@ class Plan:
 
 def example(cfg: Config, images: int) -> torch.Tensor:
     """Input of some images, as the network gets them in training."""
-    for transform in cfg.train_dataloader.dataset.pipeline:
+    channels = cfg.model.backbone.get('in_channels', 3)
+    for transform in first_pipeline(cfg.train_dataloader.dataset):
         if transform['type'].endswith('MultiCrop'):
-            size = transform['size']
-            return torch.randn(images * transform['num_crops'], 3, size, size)
-    size = cfg.model.backbone.img_size
-    return torch.randn(images, 3, size, size)
+            size = to_2tuple(transform['size'])
+            return torch.randn(images * transform['num_crops'], channels, *size)
+    return torch.randn(images, channels, *to_2tuple(cfg.model.backbone.img_size))
 
 
 def forward(model: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """Reconstructions, and what the adversary does: while pretraining runs, and of a checkpoint."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -11,7 +13,13 @@ from PIL import Image, ImageOps
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from adpe_mm.checkpoints import check_fits, load_weights, unwrap
-from adpe_mm.datasets import LoadImage, UnreadableImage
+from adpe_mm.datasets import (
+    UnreadableImage,
+    by_bands,
+    check_value_range,
+    first_pipeline,
+    read_image,
+)
 from adpe_mm.errors import UserError
 from adpe_mm.models import MAEPlus, NoAdversary
 from adpe_mm.registry import HOOKS, MODELS
@@ -30,14 +38,18 @@ class ReconstructionHook(Hook):
     Args:
         interval: Epochs between images; the last epoch has them in any case.
         num_images: Crops per sheet.
+        bands: Which three are shown, see `to_pixels`.
     """
 
     # After the checkpoint of the epoch: images that cannot be drawn or written never cost it.
     priority = 'LOWEST'
 
-    def __init__(self, interval: int = 1, num_images: int = 8) -> None:
+    def __init__(
+        self, interval: int = 1, num_images: int = 8, bands: Sequence[int] | None = None
+    ) -> None:
         self.interval = interval
         self.num_images = num_images
+        self.bands = bands
         self.crops: dict | None = None
 
     def before_train(self, runner: Runner) -> None:
@@ -60,7 +72,7 @@ class ReconstructionHook(Hook):
         few = {name: values[: self.num_images] for name, values in self.crops.items()}
         inputs = model.data_preprocessor(few)['inputs'][: self.num_images]
         model.eval()
-        rows = reconstruct(model, inputs)
+        rows = reconstruct(model, inputs, bands=self.bands)
         model.train()
         epoch = runner.epoch + 1
         runner.visualizer.add_image('reconstruction', reconstruction_sheet(rows), step=epoch)
@@ -70,18 +82,21 @@ class ReconstructionHook(Hook):
 
 
 def grid_of(model: MAEPlus, inputs: torch.Tensor) -> tuple[int, int]:
-    """Rows and columns of the patches of (B, 3, H, W)."""
+    """Rows and columns of the patches of (B, channels, H, W)."""
     rows, columns = (side // model.backbone.patch_size for side in inputs.shape[2:])
     return rows, columns
 
 
-def reconstruct(model: MAEPlus, inputs: torch.Tensor, seed: int = 0) -> np.ndarray:
+def reconstruct(
+    model: MAEPlus, inputs: torch.Tensor, seed: int = 0, bands: Sequence[int] | None = None
+) -> np.ndarray:
     """Mask images and predict what is missing.
 
     Args:
         model: In evaluation mode.
-        inputs: (B, 3, H, W), normalised.
+        inputs: (B, channels, H, W), normalised.
         seed: Chooses the masks; no generator but one of its own is used.
+        bands: Which three are shown, see `to_pixels`.
 
     Returns:
         One row for each image: see `reconstruction_rows`.
@@ -91,7 +106,7 @@ def reconstruct(model: MAEPlus, inputs: torch.Tensor, seed: int = 0) -> np.ndarr
     noise = torch.rand(len(inputs), rows * columns, generator=generator).to(inputs.device)
     prediction, masked = model.reconstruct(inputs, noise)
     mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
-    return reconstruction_rows(inputs, masked, prediction, mean, std)
+    return reconstruction_rows(inputs, masked, prediction, mean, std, bands)
 
 
 def load_model(cfg: Config, checkpoint: str) -> MAEPlus:
@@ -117,23 +132,33 @@ def spread(paths: list[str], limit: int) -> list[str]:
     return [paths[i] for i in chosen]
 
 
-def open_images(cfg: Config, paths: list[str], size: tuple[int, int]) -> torch.Tensor:
-    """(B, 1, 3, h, w) uint8 of the central parts; names on stdout what cannot be read.
+def central_part(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(h, w, bands) uint8, the largest central part of (H, W, bands) of that shape, resized."""
 
-    Images that have not 8 bits are mapped to them as in the training of the config.
+    def fit(part: np.ndarray) -> np.ndarray:
+        return np.array(ImageOps.fit(Image.fromarray(part), size[::-1], Image.Resampling.BICUBIC))
+
+    return by_bands(fit, pixels)
+
+
+def open_images(cfg: Config, paths: list[str], size: tuple[int, int]) -> torch.Tensor:
+    """(B, 1, channels, h, w) uint8 of the central parts; names on stdout what cannot be read.
+
+    They are read as in the training of the config: as many bands, mapped to 8 bits likewise.
     """
     training = cfg.get('train_dataloader')
-    steps = training.dataset.pipeline if training else []
-    load = LoadImage(next((step.value_range for step in steps if 'value_range' in step), None))
+    steps = first_pipeline(training.dataset) if training else []
+    value_range = next((step.value_range for step in steps if 'value_range' in step), None)
+    channels = next((step.channels for step in steps if 'channels' in step), None)
     images = []
     for path in paths:
         try:
-            image = load(dict(img_path=path))['img']
+            pixels = read_image(path, check_value_range(value_range), channels=channels)
         except UnreadableImage as error:
             print(f'skipped {path}: {error}')
             continue
-        fitted = ImageOps.fit(image, size[::-1], Image.Resampling.BICUBIC)
-        images.append(torch.from_numpy(np.array(fitted)).permute(2, 0, 1).unsqueeze(0))
+        fitted = central_part(pixels, size)
+        images.append(torch.from_numpy(fitted).permute(2, 0, 1).unsqueeze(0))
     if not images:
         raise UserError('none of the images can be read')
     return torch.stack(images)

@@ -1,6 +1,6 @@
 from .adversaries import Adversary, NoAdversary
 from .backbones import AdPEViT
-from .data_preprocessor import MultiCropPreprocessor
+from .data_preprocessor import MultiCropPreprocessor, bands_preprocessor, check_statistics
 from .necks import SimpleFeaturePyramid
 from .selfsup import AdPEDecoder, AdPEPretrainViT, MAEPlus
 
@@ -13,4 +13,6 @@ __all__ = [
     'MultiCropPreprocessor',
     'NoAdversary',
     'SimpleFeaturePyramid',
+    'bands_preprocessor',
+    'check_statistics',
 ]

@@ -6,7 +6,51 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
+from adpe_mm.errors import UserError
 from adpe_mm.registry import MODELS
+
+
+def check_statistics(preprocessor: BaseDataPreprocessor, channels: int) -> None:
+    """Make sure that mean and std are of as many channels as a network takes, or of all alike.
+
+    Args:
+        preprocessor: Of any library; one without mean does not normalise.
+        channels: Of the network.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    for name in ('mean', 'std'):
+        values = getattr(preprocessor, name, None)
+        if torch.is_tensor(values) and values.numel() not in (1, channels):
+            raise UserError(
+                f'model.data_preprocessor.{name} has {values.numel()} values, and '
+                f'model.backbone.in_channels is {channels}: state as many, which '
+                'python tools/analysis_tools/channel_statistics.py CONFIG measures'
+            )
+
+
+@MODELS.register_module('BandsPreprocessor')
+def bands_preprocessor(
+    base: str, mean: Sequence[float], std: Sequence[float], **options
+) -> BaseDataPreprocessor:
+    """A preprocessor of mmseg or mmdet for images of any number of bands.
+
+    They insist on one or three values of mean and std, and exchange the first and the third channel
+    of whatever they get.
+
+    Args:
+        base: Its type.
+        mean: Mean of each band, from 0 to 255.
+        std: Standard deviation of each band, from 0 to 255.
+        **options: Its other options; those that exchange channels are ignored.
+    """
+    options.update(bgr_to_rgb=False, rgb_to_bgr=False)
+    preprocessor = MODELS.build(dict(options, type=base))
+    preprocessor.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), persistent=False)
+    preprocessor.register_buffer('std', torch.tensor(std).view(-1, 1, 1), persistent=False)
+    preprocessor._enable_normalize = True
+    return preprocessor
 
 
 @MODELS.register_module()
@@ -14,8 +58,8 @@ class MultiCropPreprocessor(BaseDataPreprocessor):
     """Moves uint8 crops to the device, mirrors and normalises them there.
 
     Args:
-        mean: Mean of each channel (RGB), from 0 to 255. ImageNet's by default.
-        std: Standard deviation of each channel, from 0 to 255.
+        mean: Mean of each band, from 0 to 255; of RGB, ImageNet's by default.
+        std: Standard deviation of each band, from 0 to 255.
         non_blocking: Whether the copy may overlap with computation (from pinned memory).
     """
 
@@ -33,12 +77,12 @@ class MultiCropPreprocessor(BaseDataPreprocessor):
         """Mirror and normalise a batch.
 
         Args:
-            data: ``inputs`` (B, C, 3, h, w), uint8, C crops per image; ``mirrored`` (B, C), bool of
-                numpy or torch, True where a crop is to be mirrored; without it none is.
+            data: ``inputs`` (B, C, bands, h, w), uint8, C crops per image; ``mirrored`` (B, C),
+                bool of numpy or torch, True where a crop is to be mirrored; without it none is.
             training: Unused.
 
         Returns:
-            ``inputs`` (B * C, 3, h, w), float32, and ``data_samples``, None.
+            ``inputs`` (B * C, bands, h, w), float32, and ``data_samples``, None.
         """
         crops = self.cast_data(data['inputs']).flatten(0, 1)
         if 'mirrored' in data:

@@ -28,7 +28,7 @@ def test_processes_together_visit_everything_once(length, world_size, epoch, see
     keys = [key for part in parts for key in part]
     assert {key.index for key in keys} == set(range(length))
     assert len(keys) - length < world_size  # only to fill up
-    assert {key[1:] for key in keys} == {(epoch, seed)}
+    assert {(key.epoch, key.seed) for key in keys} == {(epoch, seed)}
 
 
 @settings(max_examples=40, deadline=None)

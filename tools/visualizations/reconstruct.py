@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from adpe_mm.datasets import find_images
+from adpe_mm.datasets import extensions, find_images, stated_channels
 from adpe_mm.evaluation.drawing import plot_adversary, reconstruction_sheet
 from adpe_mm.evaluation.reconstruction import load_model, open_images, reconstruct, spread
 from adpe_mm.launch import one_sentence_errors, read_config
@@ -32,15 +32,21 @@ def main() -> None:
     parser.add_argument('--out', default='reconstructions', help='folder to write to')
     parser.add_argument('--num', type=int, default=16, help='how many images at most')
     parser.add_argument('--seed', type=int, default=0, help='chooses the masks')
+    parser.add_argument(
+        '--bands', type=int, nargs=3, help='which are shown as red, green and blue, from 0'
+    )
+    parser.add_argument(
+        '--bands', type=int, nargs=3, help='which are shown as red, green and blue, from 0'
+    )
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help='overrides')
     args = parser.parse_args()
     cfg = read_config(args.config, args.cfg_options)
     model = load_model(cfg, args.checkpoint)
     size = model.backbone.patch_embed.init_input_size
-    inputs = model.data_preprocessor(
-        dict(inputs=open_images(cfg, spread(find_images(args.images), args.num), size))
-    )['inputs']
-    rows = reconstruct(model, inputs, args.seed)
+    paths = find_images(args.images, extensions(stated_channels(model.backbone.in_channels)))
+    images = open_images(cfg, spread(paths, args.num), size)
+    inputs = model.data_preprocessor(dict(inputs=images))['inputs']
+    rows = reconstruct(model, inputs, args.seed, args.bands)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     for i in range(0, len(rows), PER_SHEET):

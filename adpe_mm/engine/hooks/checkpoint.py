@@ -7,14 +7,17 @@ import sys
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.runner import FlexibleRunner, Runner
+from torch import Tensor
 
 from adpe_mm.checkpoints import (
+    KERNEL,
     AtomicLocalBackend,
     add_description,
     check_fits,
     check_resumable,
     describe_origin,
     find_weights,
+    fit_kernel,
     has_backbone,
     is_pretraining,
     read_checkpoint,
@@ -150,9 +153,11 @@ class CheckpointFitHook(Hook):
     """Raises where mmengine would only log that a checkpoint does not fit, and train on.
 
     A checkpoint of pretraining that is loaded for another task (``load_from``) gives its backbone,
-    and leaves decoder and adversary behind. What a task began from is kept in its checkpoints, in
-    the message hub under 'pretraining': ``method``, ``variant``, ``checkpoint`` and ``sha256``.
-    An average of the weights (`EMAHook`) takes the look-up of relative positions that was loaded.
+    and leaves decoder and adversary behind; so does one of RGB for the pretraining of other bands,
+    while a task's network of other bands begins from the whole: see `kernel_of_bands`. What a task
+    began from is kept in its checkpoints, in the message hub under 'pretraining': ``method``,
+    ``variant``, ``checkpoint`` and ``sha256``. An average of the weights (`EMAHook`) takes the
+    look-up of relative positions that was loaded.
 
     Raises:
         ValueError: When a checkpoint is loaded or resumed that is of another architecture.
@@ -164,8 +169,15 @@ class CheckpointFitHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         model = unwrap(runner.model)
         weights = find_weights(checkpoint)
-        transfer = is_pretraining(weights) and not is_pretraining(model.state_dict())
+        other_bands = self._other_bands(runner, weights)
+        transfer = is_pretraining(weights) and (
+            other_bands or not is_pretraining(model.state_dict())
+        )
         if not transfer or not isinstance(model.backbone, AdPEViT):
+            if other_bands:
+                name = f'backbone.{KERNEL}'
+                weights[name] = fit_kernel(weights[name], model.state_dict()[name].shape)
+                checkpoint['state_dict'] = weights
             check_fits(model, weights)
             return
         model.backbone.load_pretrained(weights)
@@ -173,6 +185,15 @@ class CheckpointFitHook(Hook):
         runner.logger.info(f'began from {self.origin}; decoder and adversary are left behind')
         # What the runner loads after this: the whole network, backbone included.
         checkpoint['state_dict'] = model.state_dict()
+
+    @staticmethod
+    def _other_bands(runner: Runner, weights: dict[str, Tensor]) -> bool:
+        """Whether a new run begins from weights of other bands than its backbone takes."""
+        backbone = getattr(unwrap(runner.model), 'backbone', None)
+        kernel = weights.get(f'backbone.{KERNEL}')
+        if getattr(runner, '_resume', False) or kernel is None:
+            return False
+        return isinstance(backbone, AdPEViT) and kernel.shape[1] != backbone.in_channels
 
     def before_train(self, runner: Runner) -> None:
         hub, model = runner.message_hub, unwrap(runner.model)

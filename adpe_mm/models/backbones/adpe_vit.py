@@ -15,7 +15,7 @@ from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from adpe_mm.checkpoints import check_fits, load_weights, resize_patch_kernel
+from adpe_mm.checkpoints import check_fits, fit_kernel, load_weights
 from adpe_mm.errors import UserError
 from adpe_mm.registry import MODELS
 
@@ -182,7 +182,7 @@ class AdPEViT(BaseModule):
         pretrain_img_size: Input size that the absolute positions are kept for, where they shall
             not grow with `img_size`: they are interpolated at every step then, as in ViTDet.
         patch_size: Side of a patch in pixels; 16, and 14 for 'h', by default.
-        in_channels: Channels of the image.
+        in_channels: Bands of the images: see `fit_channels`.
         position: 'ape' (absolute only) or 'rpe' (absolute and iRPE in every block).
         rpe_lookup: iRPE's look-up, 'bucket' or 'interpolate'; a checkpoint of another one is
             refused. None, as pretrained, takes that of the checkpoint that is loaded, and
@@ -380,6 +380,7 @@ class AdPEViT(BaseModule):
         """Load what was pretrained, and make sure that it is this network.
 
         The patch kernel and the absolute positions may be of another size: they are interpolated.
+        Of RGB, the kernel becomes one of other bands: see `kernel_of_bands`.
 
         Args:
             weights: A state dict. Arrays whose names do not start with `prefix` are left behind.
@@ -397,14 +398,9 @@ class AdPEViT(BaseModule):
             for name, value in weights.items()
             if name.startswith(prefix)
         }
-        name, size = 'patch_embed.projection.weight', self.patch_embed.projection.kernel_size
-        if name in own and own[name].shape[2:] != size:
-            given = own[name].shape[-1]
-            print_log(
-                f'the kernel of {given} px patches is interpolated to {self.patch_size} px',
-                logger='current',
-            )
-            own[name] = resize_patch_kernel(own[name], size)
+        name = 'patch_embed.projection.weight'
+        if name in own:
+            own[name] = fit_kernel(own[name], self.patch_embed.projection.weight.shape)
         # New are the norm of the mean (avg_featmap) and what learns positions in a task alone.
         learnt = r'layers\.\d+\.attn\.(decomposed_rpe|rel_pos_bias)\..*'
         allowed = [r'mask_token', r'ln2\..*', learnt]

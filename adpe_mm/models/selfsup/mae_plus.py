@@ -36,6 +36,7 @@ from adpe_mm.registry import MODELS
 
 from ..adversaries import Adversary, NoAdversary
 from ..backbones.adpe_vit import AdPEViT, Block, init_transformer_weights
+from ..data_preprocessor import check_statistics
 from ..layers.position import grid_coordinates, sincos_position, sincos_position_grid
 
 
@@ -313,12 +314,15 @@ class MAEPlus(BaseSelfSupervisor):
             size, kind of position) is filled in.
         adversary: Config of an adversary, such as ``dict(type='adpe_mm.AdversarialPosition',
             mode='coordinate')``, see `adpe_mm/models/adversaries.py`; None for MAE+.
-        normalize_target: Whether each patch of the target gets mean 0 and variance 1.
-        data_preprocessor: Config of the preprocessor that normalises crops on the device.
+        normalize_target: Whether each patch of the target gets mean 0 and variance 1, over all its
+            pixels and bands together, as in MAE.
+        data_preprocessor: Config of the preprocessor that normalises crops on the device: ``mean``
+            and ``std`` of as many bands as the backbone takes; ImageNet's by default.
         init_cfg: mmengine's initialisation config.
 
     Raises:
-        ValueError: If the adversary and the backbone do not fit.
+        ValueError: If the adversary and the backbone do not fit, or mean and std are of another
+            number of bands.
     """
 
     def __init__(
@@ -341,9 +345,13 @@ class MAEPlus(BaseSelfSupervisor):
         super().__init__(
             backbone=encoder,
             neck=MODELS.build({**shared, **neck}),
-            data_preprocessor=data_preprocessor or dict(type='adpe_mm.MultiCropPreprocessor'),
+            data_preprocessor={
+                'type': 'adpe_mm.MultiCropPreprocessor',
+                **(data_preprocessor or {}),
+            },
             init_cfg=init_cfg,
         )
+        check_statistics(self.data_preprocessor, encoder.in_channels)
         self.normalize_target = normalize_target
         self.adversary: Adversary = NoAdversary()
         if adversary is not None:

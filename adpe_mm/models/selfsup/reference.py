@@ -75,7 +75,7 @@ def plain_loss(model: MAEPlus, images: Tensor, noise: Tensor) -> Tensor:
 
     Args:
         model: Whose parameters are used, in training mode or not.
-        images: (B, 3, H, W), normalised.
+        images: (B, channels, H, W), normalised.
         noise: (B, N) that chooses the mask: the patches with the largest noise are masked.
 
     Returns:
@@ -112,11 +112,11 @@ def plain_loss(model: MAEPlus, images: Tensor, noise: Tensor) -> Tensor:
     x = x + F.pad(sincos(places, x.shape[-1]), (0, 0, 1, 0))
     perturbations = adversary.perturbations('decoder', masked, grid_size)
     x = decoder.ln1(blocks(decoder.layers, x, grid_size, perturbations))
-    x = decoder.predict(x)[:, 1:]  # (B, N, p * p * 3)
+    x = decoder.predict(x)[:, 1:]  # (B, N, p * p * channels)
 
     # Compare: mean squared error of the masked patches with normalised pixels.
-    target = torch.einsum('bcrpsq->brspqc', images.reshape(B, 3, R, p, C, p))
-    target = target.reshape(B, N, p * p * 3)
+    target = torch.einsum('bcrpsq->brspqc', images.reshape(B, -1, R, p, C, p))
+    target = target.reshape(B, N, -1)
     if model.normalize_target:
         mean, var = target.mean(-1, keepdim=True), target.var(-1, keepdim=True)
         target = (target - mean) / (var + 1e-6) ** 0.5
