@@ -71,7 +71,7 @@ def main() -> None:
     args = parse_args()
     cfg = merge_args(load_config(args), args)
     keep_freed_memory()
-    init_processes(args.launcher)
+    init_processes(args.launcher, cfg.get('env_cfg', {}).get('dist_cfg'))
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.train()
 

@@ -26,11 +26,19 @@ from .describing import (
 from .fitting import check_fits, resize_patch_kernel, unwrap
 from .lookups import LOOKUPS, decode_lookup, encode_lookup
 from .reading import file_hash, find_weights, load_weights, read_checkpoint, read_config
-from .writing import AtomicLocalBackend, check_resumable, write_checkpoint
+from .writing import (
+    AtomicLocalBackend,
+    DiskFull,
+    check_resumable,
+    remove_leftovers,
+    replacing,
+    write_checkpoint,
+)
 
 __all__ = [
     'LOOKUPS',
     'AtomicLocalBackend',
+    'DiskFull',
     'Report',
     'backbone_config',
     'check_fits',
@@ -56,6 +64,8 @@ __all__ = [
     'pretraining_of',
     'read_checkpoint',
     'read_config',
+    'remove_leftovers',
+    'replacing',
     'resize_patch_kernel',
     'format_description',
     'to_timm',
