@@ -1,4 +1,4 @@
-"""The GPU check on a machine that need not have one: it passes what is right and fails what is not."""
+"""The GPU check, on a machine that need not have one: it fails what is wrong, and only that."""
 
 import json
 
