@@ -20,8 +20,8 @@ MAY_IMPORT = {
     'launch': {'devices', 'options'},
     'checkpoints': {'registry'},
     'models': {'registry', 'checkpoints'},
-    'detection': {'registry'},
     'datasets': {'registry'},
+    'detection': {'registry', 'datasets'},
     'engine': {'version', 'registry', 'launch', 'checkpoints', 'models', 'datasets'},
     'evaluation': {
         'version', 'registry', 'options', 'launch', 'checkpoints', 'models', 'datasets',
