@@ -74,6 +74,8 @@ class CocoDataset(MMDetCocoDataset):
         return coco
 
     def load_data_list(self) -> list[dict]:
+        # mmengine's name of it, which is data_root where nothing is given.
+        self.data_prefix.setdefault('img', self.data_prefix.get('img_path', self.data_root))
         samples = super().load_data_list()
         masks = any(getattr(step, 'with_mask', False) for step in self.pipeline.transforms)
         if self.test_mode or not masks:

@@ -45,6 +45,7 @@ class CocoMetric(MMDetCocoMetric):
             return
         with get_local_path(ann_file, backend_args=self.backend_args) as path:
             self._json = read_coco(path).require()
+        self._coco_api = COCO()  # until it is known which images are tested
         objects = self._json.annotations
         if 'segm' in self.metrics and objects and all('segmentation' not in a for a in objects):
             raise UserError(
