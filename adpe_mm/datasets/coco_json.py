@@ -16,6 +16,7 @@ from adpe_mm.errors import MissingFile, UserError
 
 PARTS = 'images', 'annotations', 'categories'
 SHOWN = 8  # names in a sentence
+BOXES_ONLY = 'a config of boxes alone (configs/det/faster-rcnn_*.py, cascade-rcnn_*.py)'
 
 
 @dataclass

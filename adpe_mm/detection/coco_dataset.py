@@ -7,11 +7,9 @@ from mmdet.datasets import CocoDataset as MMDetCocoDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmengine.logging import print_log
 
-from adpe_mm.datasets.coco_json import class_names, read_coco
+from adpe_mm.datasets.coco_json import BOXES_ONLY, class_names, read_coco
 from adpe_mm.errors import UserError
 from adpe_mm.registry import DATASETS
-
-BOXES_ONLY = 'a config of boxes alone (configs/det/faster-rcnn_*.py, cascade-rcnn_*.py)'
 
 
 class Coco(COCO):
