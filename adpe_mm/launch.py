@@ -17,6 +17,7 @@ import torch.distributed
 from mmengine.config import Config
 
 from adpe_mm import devices
+from adpe_mm.datasets import share_classes
 from adpe_mm.errors import MissingFile, UserError
 from adpe_mm.options import ConfigOptions, merge_options
 
@@ -48,13 +49,15 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
     Raises:
         FileNotFoundError: If there is no such config.
         RuntimeError: If this machine has GPUs that torch does not see.
-        ValueError: If brackets of an override do not match.
+        ValueError: If brackets of an override do not match, or `classes` and `mask_values` do not
+            make sense: see `share_classes`.
     """
     devices.require()
     if not Path(path).is_file():
         raise MissingFile(f"there is no config '{path}': see configs/")
     cfg = Config.fromfile(path)
     merge_options(cfg, options or {})
+    share_classes(cfg)
     return cfg
 
 

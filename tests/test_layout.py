@@ -17,11 +17,11 @@ MAY_IMPORT = {
     'registry': set(),
     'devices': set(),
     'options': set(),
-    'launch': {'devices', 'options'},
     'checkpoints': {'registry'},
     'models': {'registry', 'checkpoints'},
     'datasets': {'registry'},
     'detection': {'registry', 'datasets'},
+    'launch': {'devices', 'options', 'datasets'},
     'engine': {'version', 'registry', 'launch', 'checkpoints', 'models', 'datasets'},
     'evaluation': {
         'version', 'registry', 'options', 'launch', 'checkpoints', 'models', 'datasets',

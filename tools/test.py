@@ -20,6 +20,7 @@ from mmengine.runner import Runner
 
 import adpe_mm  # noqa: F401  checks the installed versions first
 from adpe_mm.checkpoints import file_hash, read_checkpoint
+from adpe_mm.datasets.checking import require_sound_data
 from adpe_mm.errors import MissingFile, UserError
 from adpe_mm.evaluation.results import describe_test
 from adpe_mm.evaluation.testing import (
@@ -51,6 +52,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--show-dir', help='folder to save images with predictions to')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds a window stays')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument(
+        '--no-check', action='store_true', help='do not look at data and config beforehand'
+    )
     return parser.parse_args()
 
 
@@ -90,6 +94,8 @@ def main() -> None:
     if cfg.get('tta'):
         cfg.model = ConfigDict(**cfg.tta_model, module=tested)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if not args.no_check:
+        require_sound_data(cfg, 'test_dataloader')
     by_class = remember_classes(runner)
     metrics = split_classes(runner.test(), by_class)
     if not is_main_process():

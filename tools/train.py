@@ -12,6 +12,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import adpe_mm  # noqa: F401  checks the installed versions first
+from adpe_mm.datasets.checking import require_sound_data
 from adpe_mm.errors import UserError
 from adpe_mm.launch import (
     add_config_arguments,
@@ -38,6 +39,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate in training')
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale lr by the real global batch'
+    )
+    parser.add_argument(
+        '--no-check', action='store_true', help='do not look at data and config beforehand'
     )
     return parser.parse_args()
 
@@ -73,6 +77,8 @@ def main() -> None:
     keep_freed_memory()
     init_processes(args.launcher)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if not args.no_check and not cfg.resume:
+        require_sound_data(cfg, 'train_dataloader', 'val_dataloader')
     runner.train()
 
 

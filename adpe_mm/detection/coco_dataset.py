@@ -7,7 +7,8 @@ from mmdet.datasets import CocoDataset as MMDetCocoDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmengine.logging import print_log
 
-from adpe_mm.datasets.coco_json import BOXES_ONLY, class_names, read_coco
+from adpe_mm.datasets.coco_json import BOXES_ONLY, class_names
+from adpe_mm.datasets.coco_reading import read_coco
 from adpe_mm.errors import UserError
 from adpe_mm.registry import DATASETS
 

@@ -8,7 +8,8 @@ from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation import CocoMetric as MMDetCocoMetric
 from mmengine.fileio import get_local_path
 
-from adpe_mm.datasets.coco_json import BOXES_ONLY, CocoJson, read_coco
+from adpe_mm.datasets.coco_json import BOXES_ONLY, CocoJson
+from adpe_mm.datasets.coco_reading import read_coco
 from adpe_mm.errors import UserError
 from adpe_mm.registry import METRICS
 

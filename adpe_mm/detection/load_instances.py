@@ -4,7 +4,7 @@ import numpy as np
 from mmdet.datasets.transforms import LoadAnnotations
 from mmdet.structures.mask import BitmapMasks
 
-from adpe_mm.datasets.coco_json import usable_mask
+from adpe_mm.datasets.coco_reading import usable_mask
 from adpe_mm.errors import UserError
 from adpe_mm.registry import TRANSFORMS
 

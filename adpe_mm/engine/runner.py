@@ -5,6 +5,7 @@ several processes on a CPU, and reads checkpoints as weights only.
 from collections.abc import Sequence
 
 from mmengine.device import get_device
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
@@ -20,6 +21,15 @@ from adpe_mm.engine.hooks.unreadable import UnreadableImagesHook
 from adpe_mm.engine.schedules import check_times, in_iterations
 from adpe_mm.registry import RUNNERS
 from adpe_mm.version import compare_versions, somebody_watches, untested
+
+# Settings of a loader that are for its worker processes.
+OF_WORKERS = (
+    'persistent_workers',
+    'prefetch_factor',
+    'worker_init_fn',
+    'timeout',
+    'multiprocessing_context',
+)
 
 
 @RUNNERS.register_module()
@@ -77,10 +87,30 @@ class AdPERunner(Runner):
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """Build a loader, whose errors name the file that cannot be read."""
+        """Build a loader, whose errors name the file that cannot be read.
+
+        With ``num_workers=0`` it leaves out the settings of worker processes, which torch refuses.
+        """
+        if isinstance(dataloader, dict) and not dataloader.get('num_workers'):
+            dataloader = {k: v for k, v in dataloader.items() if k not in OF_WORKERS}
         loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         guard_files(loader.dataset, skips=False)
         return loader
+
+    def build_evaluator(self, evaluator: Evaluator | dict | list) -> Evaluator:
+        """Build an evaluator, whose accuracies are of no more classes than there are."""
+        evaluator = super().build_evaluator(evaluator)
+        head = getattr(unwrap(self.model), 'head', None)
+        classes = getattr(head, 'num_classes', None)
+        for metric in evaluator.metrics:
+            topk = getattr(metric, 'topk', None)
+            if classes and isinstance(topk, tuple) and max(topk) > classes:
+                metric.topk = tuple(k for k in topk if k <= classes) or (1,)
+                self.logger.warning(
+                    f'top-{max(topk)} accuracy needs as many classes, and there are {classes}: '
+                    f'measured is top-{", top-".join(map(str, metric.topk))}'
+                )
+        return evaluator
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the loop of the training, which `UnreadableImagesHook` lets skip broken files."""

@@ -66,7 +66,7 @@ train_dataloader = dict(
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=[
             dict(type='adpe_mm.LoadImageFromFile'),
-            dict(type='LoadAnnotations', reduce_zero_label=True),
+            dict(type='LoadAnnotations'),
             dict(type='RandomResize', scale=(64, 64), ratio_range=(0.8, 1.25), keep_ratio=True),
             dict(type='RandomCrop', crop_size=(64, 64)),
             dict(type='RandomFlip', prob=0.5),
@@ -110,7 +110,7 @@ val_dataloader = dict(
         pipeline=[
             dict(type='adpe_mm.LoadImageFromFile'),
             dict(type='Resize', scale=(64, 64), keep_ratio=True),
-            dict(type='LoadAnnotations', reduce_zero_label=True),
+            dict(type='LoadAnnotations'),
             dict(type='PackSegInputs'),
         ],
     ),
@@ -126,7 +126,7 @@ tta_pipeline = [
                 dict(type='RandomFlip', prob=0.0, direction='horizontal'),
                 dict(type='RandomFlip', prob=1.0, direction='horizontal'),
             ],
-            [dict(type='LoadAnnotations', reduce_zero_label=True)],
+            [dict(type='LoadAnnotations')],
             [dict(type='PackSegInputs')],
         ],
     ),

@@ -7,7 +7,7 @@ import pytest
 from mmdet.datasets import CocoDataset as MMDetCocoDataset
 from pycocotools import mask as masks
 
-from adpe_mm.datasets.coco_json import read_coco, usable_mask
+from adpe_mm.datasets.coco_reading import read_coco, usable_mask
 from adpe_mm.detection import CocoDataset
 from adpe_mm.errors import MissingFile, UserError
 from tests.test_detection.coco_files import NAMES, SIZE, content, rectangle, write

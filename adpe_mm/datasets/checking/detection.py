@@ -6,7 +6,8 @@ from mmengine.config import Config
 
 from adpe_mm.errors import UserError
 
-from ..coco_json import CocoJson, class_names, read_coco
+from ..coco_json import CocoJson, class_names
+from ..coco_reading import read_coco
 from .coco_objects import check_boxes, check_files
 from .coco_split import Split, ours, place
 from .detectors import check_evaluator, check_heads, check_masks

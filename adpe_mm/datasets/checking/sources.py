@@ -1,19 +1,12 @@
 """The data sets that a config names, and which part of it does."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mmengine.config import Config, ConfigDict
 
-LOADERS = 'train_dataloader', 'val_dataloader', 'test_dataloader'
-# Data sets that hold one data set, or several, and add no files of their own.
-WRAPPERS = {
-    'ConcatDataset',
-    'RepeatDataset',
-    'ClassBalancedDataset',
-    'MultiImageMixDataset',
-    'KFoldDataset',
-}
+from ..classes import LOADERS, within
+
+__all__ = ['LOADERS', 'Source', 'sources', 'type_of']
 
 
 @dataclass
@@ -39,10 +32,10 @@ class Source:
         backend = self.dataset.get('backend_args') or self.dataset.get('file_client_args') or {}
         if backend.get('backend', 'local') not in ('local', 'disk', 'LocalBackend'):
             return True
-        return any(
-            '://' in str(self.dataset.get(name) or '')
-            for name in ('data_root', 'ann_file', 'img_prefix')
-        )
+        prefix = self.dataset.get('data_prefix') or ''
+        places = list(prefix.values()) if isinstance(prefix, dict) else [prefix]
+        places += [self.dataset.get(name) for name in ('data_root', 'ann_file')]
+        return any('://' in str(place) for place in places)
 
 
 def type_of(config: ConfigDict) -> str:
@@ -53,15 +46,4 @@ def type_of(config: ConfigDict) -> str:
 
 def sources(cfg: Config, loader: str) -> list[Source]:
     """The data sets of one of `LOADERS`, looked for within wrappers; none without such a loader."""
-    dataset = (cfg.get(loader) or {}).get('dataset')
-    return list(_within(dataset, f'{loader}.dataset')) if dataset else []
-
-
-def _within(dataset: ConfigDict, setting: str) -> Iterator[Source]:
-    if type_of(dataset) not in WRAPPERS:
-        yield Source(setting, dataset)
-        return
-    if dataset.get('dataset'):
-        yield from _within(dataset.dataset, f'{setting}.dataset')
-    for number, part in enumerate(dataset.get('datasets') or []):
-        yield from _within(part, f'{setting}.datasets.{number}')
+    return [Source(setting, dataset) for setting, dataset in within(cfg, loader)]

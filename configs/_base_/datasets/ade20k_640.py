@@ -5,7 +5,7 @@ train_dataloader = dict(
     dataset=dict(
         pipeline=[
             dict(type='adpe_mm.LoadImageFromFile'),
-            dict(type='LoadAnnotations', reduce_zero_label=True),
+            dict(type='LoadAnnotations'),
             dict(type='RandomResize', scale=(2560, 640), ratio_range=(0.5, 2.0), keep_ratio=True),
             dict(type='RandomCrop', crop_size=(640, 640), cat_max_ratio=0.75),
             dict(type='RandomFlip', prob=0.5),
@@ -19,7 +19,7 @@ val_dataloader = dict(
         pipeline=[
             dict(type='adpe_mm.LoadImageFromFile'),
             dict(type='Resize', scale=(2560, 640), keep_ratio=True),
-            dict(type='LoadAnnotations', reduce_zero_label=True),
+            dict(type='LoadAnnotations'),
             dict(type='PackSegInputs'),
         ],
     ),
@@ -38,7 +38,7 @@ tta_pipeline = [
                 dict(type='RandomFlip', prob=0.0, direction='horizontal'),
                 dict(type='RandomFlip', prob=1.0, direction='horizontal'),
             ],
-            [dict(type='LoadAnnotations', reduce_zero_label=True)],
+            [dict(type='LoadAnnotations')],
             [dict(type='PackSegInputs')],
         ],
     ),
