@@ -62,17 +62,14 @@ def usable_mask(segmentation: Any) -> list[list[float]] | dict | None:
         return segmentation if usable else None
     if not isinstance(segmentation, list):
         return None
-    if segmentation and all(_is_point(part) for part in segmentation):
-        segmentation = [segmentation]
-    if segmentation and isinstance(segmentation[0], Real):
+    if segmentation and (isinstance(segmentation[0], Real) or all(map(_is_point, segmentation))):
         segmentation = [segmentation]
     polygons = []
     for polygon in segmentation:
-        if isinstance(polygon, list):
-            pairs = all(_is_point(part) for part in polygon)
-            polygon = [value for point in polygon for value in point] if pairs else polygon
-            if len(polygon) >= 6 and len(polygon) % 2 == 0:
-                polygons.append(polygon)
+        if isinstance(polygon, list) and polygon and isinstance(polygon[0], list):
+            polygon = [value for point in polygon for value in point]
+        if isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0:
+            polygons.append(polygon)
     return polygons or None
 
 
@@ -86,7 +83,15 @@ class _Reader:
         self.counts: Counter = Counter()  # of what is noted
         self.wrong: dict[str, list] = {}  # examples of problems
 
-    def read(self, images: list, annotations: list, categories: list) -> CocoJson:
+    def read(self, *parts: list) -> CocoJson:
+        for name, part in zip(PARTS, parts, strict=True):
+            odd = next((n for n, entry in enumerate(part) if not isinstance(entry, dict)), None)
+            if odd is not None:
+                raise UserError(
+                    f'{self.path} has {part[odd]!r} as {name}[{odd}]: each of "{name}" is an '
+                    'object with fields, as in COCO'
+                )
+        images, annotations, categories = parts
         categories = self._unique(self._categories(categories), 'category', 'name')
         images = self._unique(self._images(images), 'image', 'file_name')
         objects = self._annotations(annotations, images, categories)
@@ -111,20 +116,25 @@ class _Reader:
 
     def _images(self, images: list[dict]) -> list[dict]:
         for field in ('id', 'file_name', 'width', 'height'):
-            lacking = [i for i, image in enumerate(images) if image.get(field) in (None, '')]
+            is_length = field in ('width', 'height')
+            lacking = {
+                n
+                for n, image in enumerate(images)
+                if image.get(field) in (None, '') or is_length and not _as_length(image[field])
+            }
             if lacking:
                 self._problem(
-                    f'has {len(lacking)} images without "{field}", the first is '
-                    f'images[{lacking[0]}]: write it'
+                    f'has {len(lacking)} images without a proper "{field}", the first is '
+                    f'images[{min(lacking)}]: write it'
                 )
-                images = [image for i, image in enumerate(images) if i not in set(lacking)]
+                images = [image for n, image in enumerate(images) if n not in lacking]
         images = [
             dict(
                 image,
                 id=_as_id(image['id']),
                 file_name=str(image['file_name']).replace('\\', '/'),
-                width=int(float(image['width'])),
-                height=int(float(image['height'])),
+                width=_as_length(image['width']),
+                height=_as_length(image['height']),
             )
             for image in images
         ]
@@ -283,6 +293,14 @@ def _as_id(value: Any) -> Any:
     if isinstance(value, str) and value.strip().isdecimal():
         return int(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _as_length(value: Any) -> int:
+    """A number of pixels; 0 for what is none."""
+    try:
+        return max(int(float(value)), 0)
+    except (TypeError, ValueError, OverflowError):
+        return 0
 
 
 def _of_mask(mask: list | dict, size: tuple[int, int], what: str) -> np.ndarray:

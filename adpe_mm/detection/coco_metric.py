@@ -79,7 +79,8 @@ class CocoMetric(MMDetCocoMetric):
             return super().results2json(results, outfile_prefix)
         numbers = self.cat_ids
         known = self._json.ids_of(self.dataset_meta['classes'])
-        free = max(category['id'] for category in self._json.categories) + 1
+        used = [c['id'] for c in self._json.categories if isinstance(c['id'], int)]
+        free = max(used, default=0) + 1
         self.cat_ids = [
             free + number if known[number] is None else known[number]
             for number in range(len(known))

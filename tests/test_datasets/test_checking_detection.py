@@ -117,7 +117,7 @@ PROBLEMS = {
     ),
     'unknown': (
         dict(classes=['a', 'b', 'c']),
-        f"none of the classes 'a', 'b', 'c' is a category of {TRAIN}: name its categories, classes=",
+        f"none of the classes 'a', 'b', 'c' is a category of {TRAIN}: name its categories, class",
     ),
     'none given': (
         dict(classes=None),

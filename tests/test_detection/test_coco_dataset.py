@@ -222,10 +222,9 @@ def put(part, which, **values):
         ([], 'is a list, as files of results are: a json in the form of COCO has'),
         (3, 'is no object: a json'),
         (dict(images=[]), "is without 'annotations', 'categories': a json in the form"),
-        (
-            broken(drop('images', 'width', 2)),
-            'has 1 images without "width", the first is images[2]',
-        ),
+        (dict(content(), images=['0.png']), 'has \'0.png\' as images[0]: each of "images" is an'),
+        (broken(drop('images', 'width', 2)), 'without a proper "width", the first is images[2]'),
+        (broken(put('images', 1, height='60 px')), 'has 1 images without a proper "height", the'),
         (broken(drop('categories', 'name', 1)), 'has categories without "id" or "name"'),
         (broken(put('categories', 0, id=2)), 'gives the id of one category to another 1 times'),
         (broken(put('categories', 0, name='tee')), "has several categories of the name 'tee'"),
