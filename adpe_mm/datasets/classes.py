@@ -101,7 +101,7 @@ def _share_names(cfg: Config, names: tuple[str, ...]) -> None:
         if len(metainfo.get('palette') or names) != len(names):
             del metainfo['palette']  # of other classes; the libraries draw one
         dataset.metainfo = metainfo
-    for part in dicts(cfg.model):
+    for part in dicts(cfg.get('model')):
         if 'num_classes' in part:
             part.num_classes = len(names)
 

@@ -31,38 +31,41 @@ model = dict(
     auxiliary_head=dict(in_channels=64, in_index=1, channels=32, num_classes=9),
     test_cfg=dict(_delete_=True, mode='whole'),
 )
+data = dict(
+    _delete_=True,
+    type='BaseSegDataset',
+    metainfo=dict(
+        classes=(
+            'corner',
+            'cross',
+            'cup',
+            'flag',
+            'snake',
+            'stairs',
+            'tee',
+            'wreath',
+            'background',
+        ),
+        palette=[
+            [255, 64, 64],
+            [178, 145, 45],
+            [159, 255, 64],
+            [45, 178, 79],
+            [64, 255, 255],
+            [45, 79, 178],
+            [159, 64, 255],
+            [178, 45, 145],
+            [120, 120, 120],
+        ],
+    ),
+    reduce_zero_label=True,  # 1 is the first class; LoadAnnotations follows
+    data_root='{{$MINI_DATA:data/mini}}/ade',
+)
 train_dataloader = dict(
     batch_size=16,
     num_workers=1,
     dataset=dict(
-        _delete_=True,
-        type='BaseSegDataset',
-        metainfo=dict(
-            classes=(
-                'corner',
-                'cross',
-                'cup',
-                'flag',
-                'snake',
-                'stairs',
-                'tee',
-                'wreath',
-                'background',
-            ),
-            palette=[
-                [255, 64, 64],
-                [178, 145, 45],
-                [159, 255, 64],
-                [45, 178, 79],
-                [64, 255, 255],
-                [45, 79, 178],
-                [159, 64, 255],
-                [178, 45, 145],
-                [120, 120, 120],
-            ],
-        ),
-        reduce_zero_label=True,
-        data_root='{{$MINI_DATA:data/mini}}/ade',
+        data,
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=[
             dict(type='adpe_mm.LoadImageFromFile'),
@@ -78,34 +81,7 @@ val_dataloader = dict(
     batch_size=1,
     num_workers=1,
     dataset=dict(
-        _delete_=True,
-        type='BaseSegDataset',
-        metainfo=dict(
-            classes=(
-                'corner',
-                'cross',
-                'cup',
-                'flag',
-                'snake',
-                'stairs',
-                'tee',
-                'wreath',
-                'background',
-            ),
-            palette=[
-                [255, 64, 64],
-                [178, 145, 45],
-                [159, 255, 64],
-                [45, 178, 79],
-                [64, 255, 255],
-                [45, 79, 178],
-                [159, 64, 255],
-                [178, 45, 145],
-                [120, 120, 120],
-            ],
-        ),
-        reduce_zero_label=True,
-        data_root='{{$MINI_DATA:data/mini}}/ade',
+        data,
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         pipeline=[
             dict(type='adpe_mm.LoadImageFromFile'),
@@ -115,6 +91,7 @@ val_dataloader = dict(
         ],
     ),
 )
+del data
 test_dataloader = val_dataloader
 tta_pipeline = [
     dict(type='adpe_mm.LoadImageFromFile'),

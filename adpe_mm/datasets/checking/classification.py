@@ -121,12 +121,6 @@ def _check_names(
 ) -> None:
     """Names of the config, against the folders."""
     names = dataset.CLASSES
-    if isinstance(names, str):
-        findings.problems.append(
-            f"the classes of {source.setting} are the text '{names}' and no list of names: put a "
-            f"comma behind the name of a single class, metainfo.classes=('{names}',)"
-        )
-        return
     if names is None or folders is None:
         return
     names = list(names)
@@ -272,6 +266,6 @@ def _counts(split: Split) -> str:
     text += f' of {len(counts)} classes'
     if len(counts) > COUNTED:
         return f'{text} ({counts.min()} to {counts.max()} of each)'
-    names = split.classes or range(len(counts))
+    names = [*(split.classes or ()), *range(len(split.classes or ()), len(counts))]
     each = ', '.join(f'{name} {count}' for name, count in zip(names, counts, strict=True))
     return f'{text} ({each})'

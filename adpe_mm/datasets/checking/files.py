@@ -31,12 +31,16 @@ def sample(items: Sequence[Item], every: bool, count: int = HEADERS) -> Sequence
 
 
 def distinct_sources(cfg: Config) -> list[tuple[str, Source]]:
-    """Loader and data set of all that a config names; one that is there twice only once."""
+    """Loader and data set of all that a config names, but one of tests that validates too."""
     found: list[tuple[str, Source]] = []
+    tested: list[dict] = []
     for loader in LOADERS:
         for source in sources(cfg, loader):
-            if not any(_files(source) == _files(other) for _, other in found):
+            files = _files(source)
+            if loader == 'train_dataloader' or files not in tested:
                 found.append((loader, source))
+            if loader != 'train_dataloader':
+                tested.append(files)
     return found
 
 
@@ -55,6 +59,13 @@ def make_dataset(source: Source, scope: str, findings: Findings) -> BaseDataset 
     """
     if source.remote:
         findings.facts.append(f'{source.setting} is not checked: its files are not on this machine')
+        return None
+    names = (source.dataset.get('metainfo') or {}).get('classes')
+    if isinstance(names, str) and not os.path.isfile(names):  # mmengine reads a file
+        findings.problems.append(
+            f"the classes of {source.setting} are the text '{names}' and no list of names: put a "
+            f"comma behind the name of a single class, classes=('{names}',)"
+        )
         return None
     settings = dict(source.dataset, pipeline=[], lazy_init=True, serialize_data=False)
     kind = source.dataset.get('type')
@@ -108,9 +119,21 @@ def _why_not_made(source: Source, error: Exception) -> str:
     names = {f'data_prefix.{key}'.rstrip('.'): place for key, place in places.items()}
     names = {'data_root': '', **names, 'ann_file': settings.get('ann_file') or ''}
     for name, place in names.items():
-        path = os.path.join(settings.get('data_root') or '', place or '')
+        path = os.path.join(settings.get('data_root') or '', place or '').rstrip('/')
         if path and not os.path.exists(os.path.expanduser(path)):
             return f"there is no '{path}': set {source.setting}.{name}"
+    colours = (settings.get('metainfo') or {}).get('palette')
+    if colours and 'palette' in str(error):
+        return (
+            f'{source.setting}.metainfo has {len(colours)} colours for '
+            f'{len(settings.metainfo.get("classes") or ())} classes: leave palette out, or name as '
+            'many'
+        )
+    if 'subset of classes' in str(error):  # of mmseg's get_label_map
+        return (
+            f'{source.setting} names classes that {source.type} does not have: set its type, '
+            "type='BaseSegDataset' for classes of your own"
+        )
     return f'{source.setting} cannot be used: {type(error).__name__}: {error}'
 
 
@@ -190,22 +213,18 @@ def check_overlap(
     """
     if any(type_of(part) == 'KFoldDataset' for part in dicts(cfg[loader].dataset)):
         return  # folds have no image in common
-    common = set(map(_real, trained)) & set(map(_real, paths))
+    real_folder = cache(os.path.realpath)
+
+    def real(path: str) -> str:
+        folder, name = os.path.split(path)
+        return os.path.join(real_folder(folder), name)
+
+    common = set(map(real, trained)) & set(map(real, paths))
     if common:
         findings.warnings.append(
             f'{len(common)} images of {source.setting} are trained on too, such as '
             f"'{min(common)}': its results say nothing about new images"
         )
-
-
-def _real(path: str) -> str:
-    folder, name = os.path.split(path)
-    return os.path.join(_real_folder(folder), name)
-
-
-@cache
-def _real_folder(folder: str) -> str:
-    return os.path.realpath(folder)
 
 
 def some(names: Iterable[str], count: int = 5) -> str:

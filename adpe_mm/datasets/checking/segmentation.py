@@ -71,12 +71,6 @@ def _check_classes(
             "classes=('road', 'tree')"
         )
         return
-    if isinstance(classes, str):
-        findings.problems.append(
-            f"the classes of {source.setting} are the text '{classes}' and no list of names: put a "
-            f"comma behind the name of a single class, classes=('{classes}',)"
-        )
-        return
     number = len(classes)
     if number == 1:
         findings.problems.append(
