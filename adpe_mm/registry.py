@@ -9,6 +9,7 @@ from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
@@ -29,6 +30,7 @@ DATASETS = _child(
     'dataset', MMENGINE_DATASETS, 'adpe_mm.datasets', 'adpe_mm.datasets.imagenet_subset'
 )
 TRANSFORMS = _child('transform', MMENGINE_TRANSFORMS, 'adpe_mm.datasets')
+METRICS = _child('metric', MMENGINE_METRICS)  # of adpe_mm.detection, which configs import
 DATA_SAMPLERS = _child('data sampler', MMENGINE_DATA_SAMPLERS, 'adpe_mm.datasets')
 HOOKS = _child('hook', MMENGINE_HOOKS, 'adpe_mm.engine', 'adpe_mm.evaluation')
 LOOPS = _child('loop', MMENGINE_LOOPS, 'adpe_mm.engine')

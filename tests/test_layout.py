@@ -21,8 +21,8 @@ MAY_IMPORT = {
     'processes': {'stopping'},
     'checkpoints': {'registry'},
     'models': {'registry', 'checkpoints'},
-    'detection': {'registry'},
     'datasets': {'registry', 'stopping'},
+    'detection': {'registry', 'datasets'},
     'launch': {'devices', 'options', 'processes', 'stopping', 'datasets'},
     'engine': {
         'version', 'registry', 'stopping', 'processes', 'launch', 'checkpoints', 'models',

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from adpe_mm.checkpoints import pretraining_of
 from adpe_mm.models.backbones.adpe_vit import ALIASES
@@ -16,6 +16,7 @@ TASKS = {'mmpretrain': 'cls', 'mmseg': 'seg', 'mmdet': 'det'}
 HEADS = {
     'ImageClassifier': 'linear',
     'EncoderDecoder': 'UperNet',
+    'FasterRCNN': 'Faster R-CNN',
     'MaskRCNN': 'Mask R-CNN',
     'CascadeRCNN': 'Cascade Mask R-CNN',
 }
@@ -62,7 +63,7 @@ def describe_test(
         bias=bool(backbone.get('rel_pos_bias')),
         task_epochs=_coco_epochs(cfg),
         position=backbone.get('position', 'ape').upper(),
-        head=HEADS.get(cfg.model.type, cfg.model.type),
+        head=head_of(cfg.model),
         pretraining=pretraining_of(checkpoint),
         seed=checkpoint.get('meta', {}).get('seed'),
         tta=bool(cfg.get('tta')),
@@ -86,6 +87,13 @@ def _coco_epochs(cfg: Config) -> int | None:
     if cfg.get('default_scope') != 'mmdet' or not iterations or not batch:
         return None
     return round(iterations * batch.base_batch_size / 118000)
+
+
+def head_of(model: ConfigDict) -> str:
+    """Name of what stands on the backbone, as tables have it."""
+    name = HEADS.get(model.type, model.type)
+    with_mask = model.get('roi_head', {}).get('mask_head')
+    return name if with_mask else name.replace('Cascade Mask', 'Cascade')
 
 
 def _network(arch: str | dict) -> str:

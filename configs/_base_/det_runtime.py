@@ -2,6 +2,7 @@
 
 _base_ = './default_runtime.py'
 default_scope = 'mmdet'
+custom_imports = dict(imports=['adpe_mm.detection'])
 default_hooks = dict(
     # By iteration: there are no epochs.
     logger=dict(log_metric_by_epoch=False),

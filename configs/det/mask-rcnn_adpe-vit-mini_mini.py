@@ -58,7 +58,7 @@ train_dataloader = dict(
         filter_cfg=dict(filter_empty_gt=True, min_size=1),
         pipeline=[
             dict(type='adpe_mm.LoadImageFromFile'),
-            dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+            dict(type='adpe_mm.LoadInstances', with_bbox=True, with_mask=True),
             dict(type='RandomFlip', prob=0.5),
             dict(type='RandomResize', scale=(64, 64), ratio_range=(0.8, 1.25), keep_ratio=True),
             dict(
@@ -83,7 +83,7 @@ val_dataloader = dict(
         pipeline=[
             dict(type='adpe_mm.LoadImageFromFile'),
             dict(type='Resize', scale=(64, 64), keep_ratio=True),
-            dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+            dict(type='adpe_mm.LoadInstances', with_bbox=True, with_mask=True),
             dict(
                 type='PackDetInputs',
                 meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),

@@ -13,6 +13,7 @@ from torch import nn
 
 from adpe_mm.engine import LayerDecayOptimWrapperConstructor
 from adpe_mm.engine.schedules import in_iterations
+from adpe_mm.evaluation.results import head_of
 from adpe_mm.registry import MODELS, TRANSFORMS
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'det'
@@ -149,3 +150,30 @@ def test_jitter_moves_polygons_with_the_image(tmp_path):
         seen.add((sample.flip, pixels.shape == (1024, 1024), len(objects)))
     flipped, cropped, objects = map(set, zip(*seen, strict=True))
     assert flipped == cropped == {False, True} and {1, 2} <= objects
+
+
+@pytest.mark.parametrize('detector', ['faster-rcnn', 'cascade-rcnn'])
+def test_boxes_alone_are_the_same_recipe(detector):
+    """But for the masks: of the network, of the data, and of the evaluation."""
+    cfg = Config.fromfile(CONFIGS / f'{detector}_adpe-vit-b_100e_coco.py')
+    name = detector.replace('faster', 'mask').replace('cascade', 'cascade-mask')
+    whole = Config.fromfile(CONFIGS / f'{name}_adpe-vit-b_100e_coco.py')
+    kinds = {'faster-rcnn': 'Faster R-CNN', 'cascade-rcnn': 'Cascade R-CNN'}
+    assert head_of(cfg.model) == kinds[detector]
+    assert head_of(whole.model) == kinds[detector].replace('Faster', 'Mask').replace(
+        'Cascade', 'Cascade Mask'
+    )
+    init_default_scope('mmdet')
+    names = []
+    for config in (cfg, whole):
+        with torch.device('meta'):
+            names.append([name for name, _ in MODELS.build(config.model).named_parameters()])
+    assert names[0] == [name for name in names[1] if 'roi_head.mask_head' not in name]
+    for config in (cfg, whole):
+        config.model = None
+        for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+            (loads,) = [s for s in config[loader].dataset.pipeline if 'with_mask' in s]
+            assert loads.pop('with_mask') == (config is whole)
+        for evaluator in (config.val_evaluator, config.test_evaluator):
+            assert ('segm' in evaluator.pop('metric')) == (config is whole)
+    assert cfg.to_dict() == whole.to_dict()

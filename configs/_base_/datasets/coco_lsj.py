@@ -10,14 +10,14 @@ train_dataloader = dict(
     pin_memory=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
-        type='CocoDataset',
+        type='adpe_mm.CocoDataset',
         data_root='data/coco',
         ann_file='annotations/instances_train2017.json',
         data_prefix=dict(img='train2017/'),
         filter_cfg=dict(filter_empty_gt=True, min_size=32),
         pipeline=[
             dict(type='adpe_mm.LoadImageFromFile'),
-            dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
+            dict(type='adpe_mm.LoadInstances', with_bbox=True, with_mask=True, poly2mask=False),
             dict(type='RandomFlip', prob=0.5),
             dict(
                 type='RandomResize',
@@ -44,7 +44,7 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='CocoDataset',
+        type='adpe_mm.CocoDataset',
         data_root='data/coco',
         ann_file='annotations/instances_val2017.json',
         data_prefix=dict(img='val2017/'),
@@ -52,7 +52,7 @@ val_dataloader = dict(
         pipeline=[
             dict(type='adpe_mm.LoadImageFromFile'),
             dict(type='Resize', scale=(1024, 1024), keep_ratio=True, backend='pillow'),
-            dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+            dict(type='adpe_mm.LoadInstances', with_bbox=True, with_mask=True),
             dict(
                 type='PackDetInputs',
                 meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
@@ -61,7 +61,7 @@ val_dataloader = dict(
     ),
 )
 val_evaluator = dict(
-    type='CocoMetric',
+    type='adpe_mm.CocoMetric',
     ann_file='data/coco/annotations/instances_val2017.json',
     metric=['bbox', 'segm'],
 )

@@ -4,7 +4,6 @@ One mask head, which learns from the first stage's proposals; see `CascadeRoIHea
 """
 
 _base_ = './mask-rcnn_vitdet-b.py'
-custom_imports = dict(imports=['adpe_mm.detection'])
 model = dict(
     type='CascadeRCNN',
     roi_head=dict(
