@@ -25,8 +25,17 @@ from .describing import (
 )
 from .fitting import check_fits, resize_patch_kernel, unwrap
 from .lookups import LOOKUPS, decode_lookup, encode_lookup
-from .reading import file_hash, find_weights, load_weights, read_checkpoint, read_config
-from .writing import AtomicLocalBackend, check_resumable, write_checkpoint
+from .reading import (
+    file_hash,
+    find_weights,
+    load_weights,
+    read_checkpoint,
+    read_config,
+    read_settings,
+)
+from .resumable import find_resumable
+from .trusting import check_whole
+from .writing import AtomicLocalBackend, write_checkpoint
 
 __all__ = [
     'LOOKUPS',
@@ -34,7 +43,7 @@ __all__ = [
     'Report',
     'backbone_config',
     'check_fits',
-    'check_resumable',
+    'check_whole',
     'convert',
     'decode_lookup',
     'describe',
@@ -42,6 +51,7 @@ __all__ = [
     'describe_pretraining',
     'encode_lookup',
     'file_hash',
+    'find_resumable',
     'find_weights',
     'foreign_name',
     'has_backbone',
@@ -56,6 +66,7 @@ __all__ = [
     'pretraining_of',
     'read_checkpoint',
     'read_config',
+    'read_settings',
     'resize_patch_kernel',
     'format_description',
     'to_timm',

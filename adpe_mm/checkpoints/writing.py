@@ -3,14 +3,11 @@
 import io
 import json
 import os
-import zipfile
 from pathlib import Path
 
 import safetensors.torch
 import torch
 from mmengine.fileio import LocalBackend, register_backend
-
-from adpe_mm.errors import MissingFile, UserError
 
 from .reading import find_weights, is_safetensors
 
@@ -85,37 +82,3 @@ def _plain_part(values: dict) -> dict:
             continue
         plain[name] = value
     return plain
-
-
-def check_resumable(work_dir: str | Path, path: str | None = None) -> None:
-    """Make sure that there is a whole checkpoint to resume from.
-
-    Args:
-        work_dir: Folder of the run.
-        path: The checkpoint; None if it is the newest of `work_dir`, by the name in its file
-            ``last_checkpoint``. Without that file the run starts from the beginning, as mmengine
-            does: so one command serves the first and every later submission of a job.
-
-    Raises:
-        FileNotFoundError: If there is no such checkpoint.
-        ValueError: If it is not whole, or holds weights only.
-    """
-    pointer = Path(work_dir, 'last_checkpoint')
-    advice = 'name another one with --resume PATH'
-    if path is None:
-        if not pointer.is_file():
-            return
-        path = pointer.read_text(encoding='utf-8').strip()
-        advice += f', or remove {pointer} to start from the beginning'
-    if is_safetensors(path):
-        raise UserError(
-            f"'{path}' holds weights only, and resuming needs the optimiser's state too: resume "
-            'from a .pth file, or start a new run from these weights with load_from'
-        )
-    if '://' in path:  # only local files can be looked at cheaply
-        return
-    if not Path(path).is_file():
-        raise MissingFile(f"the checkpoint to resume from, '{path}', is gone: {advice}")
-    # A zip archive ends with its table of contents: what was cut off has none.
-    if not zipfile.is_zipfile(path):
-        raise UserError(f"the checkpoint to resume from, '{path}', is not whole: {advice}")

@@ -12,7 +12,6 @@ from adpe_mm.checkpoints import (
     AtomicLocalBackend,
     add_description,
     check_fits,
-    check_resumable,
     describe_origin,
     find_weights,
     has_backbone,
@@ -20,6 +19,7 @@ from adpe_mm.checkpoints import (
     read_checkpoint,
     unwrap,
 )
+from adpe_mm.engine.resuming import choose_checkpoint
 from adpe_mm.launch import end_workers
 from adpe_mm.models import AdPEViT
 from adpe_mm.registry import HOOKS
@@ -49,7 +49,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     Raises:
         FileNotFoundError: If the checkpoint to resume from is gone.
-        ValueError: If it is not whole.
+        ValueError: If it is damaged, and no other is left.
     """
 
     def __init__(self, **kwargs) -> None:
@@ -58,9 +58,9 @@ class SafeCheckpointHook(CheckpointHook):
         self._handlers: dict[signal.Signals, object] = {}  # those before ours
 
     def before_run(self, runner: Runner) -> None:
-        """Look at the checkpoint that mmengine is about to resume from."""
+        """Choose the checkpoint that mmengine is about to resume from."""
         if runner._resume and not isinstance(runner, FlexibleRunner):
-            check_resumable(runner.work_dir, runner._load_from)
+            choose_checkpoint(runner)
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
