@@ -32,11 +32,19 @@ from .fitting import (
     unwrap,
 )
 from .lookups import LOOKUPS, decode_lookup, encode_lookup
-from .reading import file_hash, find_weights, load_weights, read_checkpoint, read_config
+from .reading import (
+    file_hash,
+    find_weights,
+    load_weights,
+    read_checkpoint,
+    read_config,
+    read_settings,
+)
+from .resumable import find_resumable
+from .trusting import check_whole
 from .writing import (
     AtomicLocalBackend,
     DiskFull,
-    check_resumable,
     remove_leftovers,
     replacing,
     write_checkpoint,
@@ -50,7 +58,7 @@ __all__ = [
     'Report',
     'backbone_config',
     'check_fits',
-    'check_resumable',
+    'check_whole',
     'convert',
     'decode_lookup',
     'describe',
@@ -58,6 +66,7 @@ __all__ = [
     'describe_pretraining',
     'encode_lookup',
     'file_hash',
+    'find_resumable',
     'find_weights',
     'fit_kernel',
     'foreign_name',
@@ -74,6 +83,7 @@ __all__ = [
     'pretraining_of',
     'read_checkpoint',
     'read_config',
+    'read_settings',
     'remove_leftovers',
     'replacing',
     'resize_patch_kernel',

@@ -4,6 +4,7 @@ import argparse
 import ast
 import hashlib
 import json
+import re
 from pathlib import Path
 from pickle import UnpicklingError
 from urllib.parse import urlparse
@@ -16,6 +17,7 @@ from torch import Tensor
 from adpe_mm.errors import MissingFile, UserError
 
 from .lookups import add_lookup, find_lookup, has_irpe
+from .trusting import check_whole
 
 SAFETENSORS = '.safetensors'
 
@@ -36,12 +38,10 @@ def read_checkpoint(path: str | Path, map_location: str = 'cpu') -> dict:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, or holds more than weights and numbers.
+        ValueError: If it is damaged, see `check_whole`, or holds more than weights and numbers.
     """
     if str(path).startswith(('http://', 'https://')):
         path = _download(str(path))
-    if not Path(path).is_file():
-        raise MissingFile(f"there is no checkpoint '{path}'")
     read = _read_safetensors if is_safetensors(path) else _read_pickle
     checkpoint = read(path, map_location)
     _complete(checkpoint)
@@ -60,23 +60,39 @@ def is_safetensors(path: str | Path) -> bool:
 
 
 def _read_pickle(path: str | Path, map_location: str) -> dict:
+    check_whole(path)
     try:
-        # MAE's and AdPE's scripts save their argparse.Namespace beside the weights, mmengine
-        # its message hub, whose buffers need getattr. What that returns cannot be called: torch
-        # calls nothing but what is listed.
-        with torch.serialization.safe_globals([argparse.Namespace, *get_torch_safe_globals()]):
-            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
+        checkpoint = load_pickle(path, map_location)
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # whatever torch raises for what is in a file
+        code = re.search(r'GLOBAL ([\w.]+)', str(error))
+        if isinstance(error, UnpicklingError) and code:
+            raise UserError(
+                f"'{path}' cannot be read as weights only, as it holds {code[1]} too, which could "
+                "run code: save {'model': state_dict} alone where it was made, and use that file"
+            ) from error
         raise UserError(
-            f"'{path}' cannot be read as weights only ({str(error).splitlines()[0]}): if you "
-            "trust it, save {'model': state_dict} alone with torch.save and convert that"
-        ) from None
+            f"'{path}' is no file of torch.save, or is damaged: copy it anew, or use another "
+            'checkpoint'
+        ) from error
     if not isinstance(checkpoint, dict):
         raise UserError(f"'{path}' holds no state dict")
     return checkpoint
 
 
+def load_pickle(path: str | Path, map_location: str) -> object:
+    """What `torch.load` reads, and nothing that would have to be run."""
+    # MAE's and AdPE's scripts save their argparse.Namespace beside the weights, mmengine its
+    # message hub, whose buffers need getattr. What that returns cannot be called: torch calls
+    # nothing but what is listed.
+    with torch.serialization.safe_globals([argparse.Namespace, *get_torch_safe_globals()]):
+        return torch.load(path, map_location=map_location, weights_only=True)
+
+
 def _read_safetensors(path: str | Path, map_location: str) -> dict:
+    if not Path(path).is_file():
+        raise MissingFile(f"there is no checkpoint '{path}'")
     try:
         with safe_open(path, 'pt') as file:
             names = file.keys()
@@ -112,14 +128,24 @@ def read_config(checkpoint: dict) -> dict:
     Returns:
         Plain ``cfg.model``; empty if there is none, or if it is no plain data.
     """
+    return read_settings(checkpoint).get('model') or {}
+
+
+def read_settings(checkpoint: dict) -> dict:
+    """What of the config in a checkpoint of ours or of mmengine is plain data, by name."""
     text = (checkpoint.get('meta') or {}).get('cfg')
+    settings = {}
     try:
-        for statement in ast.parse(text if isinstance(text, str) else '').body:
-            if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == 'model':
-                return _plain(statement.value)
+        statements = ast.parse(text if isinstance(text, str) else '').body
     except (SyntaxError, ValueError):
-        pass
-    return {}
+        return settings
+    for statement in statements:
+        if isinstance(statement, ast.Assign):
+            try:
+                settings[ast.unparse(statement.targets[0])] = _plain(statement.value)
+            except ValueError:
+                continue  # no literals
+    return settings
 
 
 def _plain(node: ast.expr) -> object:

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import shutil
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ import safetensors.torch
 import torch
 from mmengine.fileio import LocalBackend, register_backend
 
-from adpe_mm.errors import MachineError, MissingFile, UserError
+from adpe_mm.errors import MachineError
 
 from .reading import find_weights, is_safetensors
 
@@ -162,41 +161,3 @@ def _plain_part(values: dict) -> dict:
             continue
         plain[name] = value
     return plain
-
-
-def check_resumable(work_dir: str | Path, path: str | None = None) -> str | None:
-    """Find the checkpoint to resume from, and make sure that it is whole.
-
-    Args:
-        work_dir: Folder of the run.
-        path: The checkpoint; None if it is the newest of `work_dir`, by the name in its file
-            ``last_checkpoint``. Without that file the run starts from the beginning, as mmengine
-            does: so one command serves the first and every later submission of a job.
-
-    Returns:
-        Its path; None without such a file.
-
-    Raises:
-        FileNotFoundError: If there is no such checkpoint.
-        ValueError: If it is not whole, or holds weights only.
-    """
-    pointer = Path(work_dir, 'last_checkpoint')
-    advice = 'name another one with --resume PATH'
-    if path is None:
-        if not pointer.is_file():
-            return None
-        path = pointer.read_text(encoding='utf-8').strip()
-        advice += f', or remove {pointer} to start from the beginning'
-    if is_safetensors(path):
-        raise UserError(
-            f"'{path}' holds weights only, and resuming needs the optimiser's state too: resume "
-            'from a .pth file, or start a new run from these weights with load_from'
-        )
-    if '://' in path:  # only local files can be looked at cheaply
-        return path
-    if not Path(path).is_file():
-        raise MissingFile(f"the checkpoint to resume from, '{path}', is gone: {advice}")
-    # A zip archive ends with its table of contents: what was cut off has none.
-    if not zipfile.is_zipfile(path):
-        raise UserError(f"the checkpoint to resume from, '{path}', is not whole: {advice}")
-    return path

@@ -10,8 +10,8 @@ from mmengine.runner import load_checkpoint
 
 from adpe_mm.checkpoints import (
     add_description,
-    check_resumable,
     describe,
+    find_resumable,
     load_weights,
     read_checkpoint,
     write_checkpoint,
@@ -89,7 +89,7 @@ def test_runs_begin_from_it_but_are_not_resumed(tmp_path):
     assert losses[0] == losses[1]
     sentence = "holds weights only, and resuming needs the optimiser's state"
     with pytest.raises(ValueError, match=sentence):
-        check_resumable(tmp_path, str(path))
+        find_resumable(tmp_path, str(path))
     with pytest.raises(ValueError, match=sentence):
         options = dict(load_from=str(path), resume=True)
         make_runner(tmp_path / 'c', images, model=ADPE, options=options).train()

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adpe_mm.checkpoints import AtomicLocalBackend, check_resumable
+from adpe_mm.checkpoints import AtomicLocalBackend, find_resumable
 from adpe_mm.evaluation import reconstruction
 from adpe_mm.stopping import SIGNALS
 from tests.test_engine.toy import ADPE, Stopped, assert_same, draw, final_state, make_runner, stop
@@ -70,7 +71,8 @@ def test_old_checkpoint_goes_only_when_the_new_one_is_safe(tmp_path, images, mon
         def wrapper(*args):
             pointer = tmp_path / 'last_checkpoint'
             if pointer.exists():
-                check_resumable(tmp_path)  # raises if there is nothing whole
+                path, remark = find_resumable(tmp_path)
+                assert Path(path).name == Path(pointer.read_text()).name and remark is None
                 moments.append(Path(pointer.read_text()).name)
             return real(*args)
 
@@ -109,30 +111,72 @@ def test_images_that_cannot_be_drawn_cost_no_epoch(tmp_path, images, monkeypatch
 
 
 def test_nothing_to_resume_from_is_no_error(tmp_path):
-    check_resumable(tmp_path)
-
-
-def test_missing_and_broken_checkpoints_are_named(tmp_path, images):
-    with pytest.raises(Stopped):
-        make_runner(tmp_path, images, {3: stop}).train()
-    newest = tmp_path / 'iter_3.pth'
-    whole = newest.read_bytes()
-    for content in (whole[:-1000], whole[: len(whole) // 2], b''):
-        newest.write_bytes(content)
-        with pytest.raises(ValueError, match=r'iter_3\.pth.* not whole: name another.*--resume'):
-            make_runner(tmp_path, images, options=dict(resume=True)).train()
-    newest.unlink()
-    with pytest.raises(FileNotFoundError, match=r'iter_3\.pth.* is gone: name another.*--resume'):
-        make_runner(tmp_path, images, options=dict(resume=True)).train()
+    assert find_resumable(tmp_path) == (None, None)
+    assert find_resumable(tmp_path, 's3://bucket/remote.pth')[0] == 's3://bucket/remote.pth'
     with pytest.raises(FileNotFoundError, match=r"'nowhere\.pth', is gone"):
-        check_resumable(tmp_path, 'nowhere.pth')
-    check_resumable(tmp_path, 's3://bucket/remote.pth')
-    # The older one is whole, as the message proposes.
-    second = make_runner(
-        tmp_path, images, options=dict(resume=True, load_from=str(tmp_path / 'iter_2.pth'))
-    )
+        find_resumable(tmp_path, 'nowhere.pth')
+
+
+def test_a_broken_checkpoint_is_replaced_by_the_newest_good_one(tmp_path, images):
+    with pytest.raises(Stopped):
+        make_runner(tmp_path, images, {4: stop}).train()
+    paths = [tmp_path / f'iter_{i}.pth' for i in (1, 2, 3, 4)]
+    for path in paths:  # times do not tell which is the newest
+        os.utime(path, ns=(10**9, 10**9 * (9 - int(path.stem[-1]))))
+    whole = paths[3].read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    for content in (whole[:-1000], whole[:middle], flipped, b''):
+        paths[3].write_bytes(content)
+        path, remark = find_resumable(tmp_path)
+        assert path == str(paths[2])
+        assert 'iter_4.pth' in remark and 'resuming from the newest good checkpoint' in remark
+        with pytest.raises(ValueError, match=r'iter_4\.pth.*(damaged|empty)'):
+            find_resumable(tmp_path, str(paths[3]))
+    paths[3].unlink()
+    paths[2].write_text('no checkpoint')
+    second = make_runner(tmp_path, images, options=dict(resume=True))
     second.train()
     assert list(second.record.losses) == list(range(3, 11))
+    log = sorted(tmp_path.glob('*/*.log'))[-1].read_text()
+    assert "iter_4.pth', is gone; resuming from the newest good checkpoint" in log
+
+
+def test_no_good_checkpoint_is_left(tmp_path, images):
+    with pytest.raises(Stopped):
+        make_runner(tmp_path, images, {2: stop}).train()
+    for path in tmp_path.glob('*.pth'):
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match='damaged.* no other to resume from: name .*--resume PATH'):
+        make_runner(tmp_path, images, options=dict(resume=True)).train()
+    (tmp_path / 'last_checkpoint').unlink()  # as the message proposes
+    assert find_resumable(tmp_path) == (None, None)
+
+
+@pytest.mark.parametrize('copied', [False, True])
+def test_a_work_dir_that_was_moved_resumes(tmp_path, images, copied):
+    """And leaves alone what lies where it was."""
+    old, new = tmp_path / 'old', tmp_path / 'new'
+    with pytest.raises(Stopped):
+        make_runner(old, images, {3: stop}).train()
+    (shutil.copytree if copied else shutil.move)(old, new)
+    before = {path: path.read_bytes() for path in old.rglob('*.pth')}
+    second = make_runner(new, images, options=dict(resume=True))
+    second.train()
+    assert list(second.record.losses) == list(range(4, 11))
+    assert Path((new / 'last_checkpoint').read_text()).parent == new
+    assert before == {path: path.read_bytes() for path in old.rglob('*.pth')}
+
+
+def test_without_the_file_that_names_the_newest(tmp_path, images):
+    with pytest.raises(Stopped):
+        make_runner(tmp_path, images, {3: stop}).train()
+    torch.save(dict(state_dict={'a': torch.zeros(1)}, meta=dict(iter=9)), tmp_path / 'best.pth')
+    for content in (None, '', '\0\0', 'nowhere/iter_3.pth'):
+        (tmp_path / 'last_checkpoint').unlink(missing_ok=True)
+        if content is not None:
+            (tmp_path / 'last_checkpoint').write_text(content)
+        assert find_resumable(tmp_path)[0] == str(tmp_path / 'iter_3.pth')
 
 
 def test_a_checkpoint_from_before_the_look_up_was_kept_resumes_exactly(tmp_path, images):

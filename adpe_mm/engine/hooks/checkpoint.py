@@ -15,7 +15,6 @@ from adpe_mm.checkpoints import (
     DiskFull,
     add_description,
     check_fits,
-    check_resumable,
     describe_origin,
     find_weights,
     fit_kernel,
@@ -24,6 +23,7 @@ from adpe_mm.checkpoints import (
     read_checkpoint,
     unwrap,
 )
+from adpe_mm.engine.resuming import choose_checkpoint
 from adpe_mm.errors import UserError
 from adpe_mm.models import AdPEViT
 from adpe_mm.processes import on_main
@@ -53,7 +53,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     Raises:
         FileNotFoundError: If the checkpoint to resume from is gone.
-        ValueError: If it is not whole, or `on_full_disk` is neither of the two.
+        ValueError: If it is damaged and no other is left, or `on_full_disk` is neither of the two.
         DiskFull: If that is to end the run.
     """
 
@@ -69,10 +69,9 @@ class SafeCheckpointHook(CheckpointHook):
         self._former_best: dict[str, str | None] = {}  # while the next one is saved
 
     def before_run(self, runner: Runner) -> None:
-        """Look at the checkpoint to resume from: process 0 does, the others take its word."""
+        """Choose the checkpoint to resume from."""
         if runner._resume:
-            runner._load_from = on_main(lambda: check_resumable(runner.work_dir, runner._load_from))
-            runner._resume = runner._load_from is not None
+            choose_checkpoint(runner)
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
