@@ -3,10 +3,8 @@
 import argparse
 import ctypes
 import logging
-import multiprocessing
 import os
 import re
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +18,8 @@ from adpe_mm import devices
 from adpe_mm.datasets import fit_channels, share_classes
 from adpe_mm.errors import MissingFile, UserError
 from adpe_mm.options import ConfigOptions, merge_options
+from adpe_mm.processes import join_processes
+from adpe_mm.stopping import Stopped, end_workers, stop
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of malloc.h
 
@@ -103,17 +103,10 @@ def keep_freed_memory() -> None:
     mallopt(M_TOP_PAD, 2**26)
 
 
-def init_processes(launcher: str) -> None:
-    """Join the process group over gloo where there is no GPU; mmengine does it where there is."""
-    if launcher == 'pytorch' and not torch.cuda.is_available():
-        torch.distributed.init_process_group('gloo')
-
-
-def end_workers() -> None:
-    """End the loader's processes now: they put off SIGTERM, and Python would wait for them."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error at their end
-    for worker in multiprocessing.active_children():
-        worker.kill()
+def init_processes(launcher: str, options: dict | None = None) -> None:
+    """Hear signals from now on, and join the processes of the run: see `join_processes`."""
+    stop.listen()
+    join_processes(launcher, options)
 
 
 def _sentence(error: UserError) -> str:
@@ -148,17 +141,35 @@ def one_sentence_errors(command: str) -> Iterator[None]:
         if show_all:
             raise
         sys.exit(f'{command}: {_sentence(error)}')
+    except Stopped as stopped:
+        end_workers()
+        if not stopped.together:
+            print(f'{command}: ended by {stop.heard.name}', file=sys.stderr)
+        _leave(stopped.code, stopped.together)
+        raise
     except BaseException:
         end_workers()
         raise
-    # Not after an error: the other processes may never come to the same point.
-    if torch.distributed.is_initialized():
+    _leave(0)
+
+
+def _leave(status: int, together: bool = True) -> None:
+    """End a process that has others beside it.
+
+    Args:
+        status: Of its exit.
+        together: Whether the others come here, too. After an error they may never do so.
+    """
+    if not torch.distributed.is_initialized():
+        return
+    if together:
         torch.distributed.destroy_process_group()
-        if not torch.cuda.is_available():
-            # DDP still holds gloo's threads, which now and then abort Python as it ends, after all
-            # is done and saved. Nobody else would end the loader's processes then.
-            end_workers()
-            logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(0)
+    if together and torch.cuda.is_available():
+        sys.exit(status)
+    # DDP still holds gloo's threads, which now and then abort Python as it ends, after all is done
+    # and saved. Nobody else would end the loader's processes then.
+    end_workers()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

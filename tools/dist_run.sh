@@ -27,7 +27,7 @@ print(free.getsockname()[1])' "${PORT:-0}" 2>/dev/null) ||
         die "PORT=$PORT is no free port: another run may have it, leave PORT out" "$2"
 fi
 
-exec "$python" -m torch.distributed.run \
+exec "$python" -m adpe_mm.torchrun \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \

@@ -89,7 +89,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
 def main() -> None:
     args = parse_args()
     cfg = merge_args(load_config(args), args)
-    init_processes(args.launcher)
+    init_processes(args.launcher, cfg.get('env_cfg', {}).get('dist_cfg'))
     tested = cfg.model
     if cfg.get('tta'):
         cfg.model = ConfigDict(**cfg.tta_model, module=tested)

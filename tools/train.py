@@ -75,7 +75,7 @@ def main() -> None:
     args = parse_args()
     cfg = merge_args(load_config(args), args)
     keep_freed_memory()
-    init_processes(args.launcher)
+    init_processes(args.launcher, cfg.get('env_cfg', {}).get('dist_cfg'))
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     if not args.no_check and not cfg.resume:
         require_sound_data(cfg, 'train_dataloader', 'val_dataloader')

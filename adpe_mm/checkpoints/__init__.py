@@ -33,12 +33,20 @@ from .fitting import (
 )
 from .lookups import LOOKUPS, decode_lookup, encode_lookup
 from .reading import file_hash, find_weights, load_weights, read_checkpoint, read_config
-from .writing import AtomicLocalBackend, check_resumable, write_checkpoint
+from .writing import (
+    AtomicLocalBackend,
+    DiskFull,
+    check_resumable,
+    remove_leftovers,
+    replacing,
+    write_checkpoint,
+)
 
 __all__ = [
     'KERNEL',
     'LOOKUPS',
     'AtomicLocalBackend',
+    'DiskFull',
     'Report',
     'backbone_config',
     'check_fits',
@@ -66,6 +74,8 @@ __all__ = [
     'pretraining_of',
     'read_checkpoint',
     'read_config',
+    'remove_leftovers',
+    'replacing',
     'resize_patch_kernel',
     'format_description',
     'to_timm',

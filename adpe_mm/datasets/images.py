@@ -2,7 +2,6 @@
 
 import gc
 import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -16,6 +15,7 @@ from torch.utils.data import default_collate
 
 from adpe_mm.errors import MissingFile, UserError
 from adpe_mm.registry import DATASETS
+from adpe_mm.stopping import outlive_signals
 
 from .finding import ARRAY, EXTENSIONS, Finder, extensions
 from .reading import UnreadableImage
@@ -153,19 +153,13 @@ def start_worker(worker_id: int) -> None:
     """Set up a worker process (`worker_init_fn`).
 
     One thread: there are as many workers as cores for them. No garbage collection of what the main
-    process made, which takes time and copies the memory that is shared with it.
-
-    The signals that stop a job are put off, as they reach the whole group of processes, but the
-    main process still needs its batches to end the iteration and save a checkpoint. SIGTERM is also
-    how Python ends its daemons, so it is only put off for 30 s, after which torchrun would kill
-    everything anyway.
+    process made, which takes time and copies the memory that is shared with it. Signals are left to
+    the main process.
     """
     gc.freeze()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))
-    for number in (signal.SIGINT, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
+    outlive_signals()
 
 
 def collate_crops(samples: list[dict]) -> dict[str, Tensor | np.ndarray | list[str]]:

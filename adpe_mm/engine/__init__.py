@@ -10,7 +10,7 @@ from .hooks import (
     UnreadableImagesHook,
 )
 from .lars import LARS
-from .loops import ExactEpochTrainLoop
+from .loops import ExactEpochTrainLoop, StoppableValLoop
 from .optim import AmpOptimWrapper, CosineAnnealingLR, LayerDecayOptimWrapperConstructor, LinearLR
 from .runner import AdPERunner
 
@@ -30,5 +30,6 @@ __all__ = [
     'LayerDecayOptimWrapperConstructor',
     'LinearLR',
     'SafeCheckpointHook',
+    'StoppableValLoop',
     'UnreadableImagesHook',
 ]

@@ -1,11 +1,15 @@
-"""An epoch-based loop that continues in the middle of an epoch."""
+"""A loop of epochs that continues in the middle of one, and a validation that can be stopped."""
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from mmengine.dist import get_world_size
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, ValLoop
 
 from adpe_mm.errors import UserError
 from adpe_mm.registry import LOOPS
+from adpe_mm.stopping import Stopped, stop
 
 # What the checkpoints of earlier versions call these numbers.
 FORMER_NAMES = {
@@ -49,7 +53,7 @@ class ExactEpochTrainLoop(EpochBasedTrainLoop):
         try:
             return super().run()
         finally:
-            # Persistent workers outlive a SIGTERM (see `start_worker`), which is how Python would
+            # Persistent workers outlive a SIGTERM (see `outlive_signals`), by which Python would
             # end them at exit.
             iterator = getattr(self.dataloader, '_iterator', None)
             if iterator is not None:
@@ -107,3 +111,47 @@ class ExactEpochTrainLoop(EpochBasedTrainLoop):
 
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+
+
+@LOOPS.register_module()
+class StoppableValLoop(ValLoop):
+    """mmengine's `ValLoop`, which a stop ends at the next iteration, or while metrics are computed.
+
+    All processes leave together, before or after they have exchanged their results, never within.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._evaluate, self.evaluator.evaluate = self.evaluator.evaluate, self._stoppable
+        for metric in self.evaluator.metrics:
+            metric.compute_metrics = partial(_interrupted, metric.compute_metrics)
+
+    @torch.no_grad()
+    def run_iter(self, idx: int, data_batch: dict) -> None:
+        if stop.in_training and stop.heard:
+            self._leave_if_all_do()
+        super().run_iter(idx, data_batch)
+
+    def _stoppable(self, size: int) -> dict:
+        """Compute metrics, unless the run stops before that or meanwhile."""
+        if not stop.in_training:
+            return self._evaluate(size)
+        self._leave_if_all_do()
+        metrics = self._evaluate(size)
+        self._leave_if_all_do()
+        return metrics
+
+    def _leave_if_all_do(self) -> None:
+        if stop.place(together=True):
+            self.runner.call_hook('leave')
+
+
+def _interrupted(compute: Callable[[list], dict], results: list) -> dict:
+    """Compute metrics in process 0, or none after a signal: the others wait for some."""
+    if not stop.in_training:
+        return compute(results)
+    try:
+        with stop.interrupting():
+            return compute(results)
+    except Stopped:
+        return {}

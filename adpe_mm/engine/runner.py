@@ -2,26 +2,35 @@
 several processes on a CPU, and reads checkpoints as weights only.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 
+import mmengine
+import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from mmengine.runner.checkpoint import weights_to_cpu
+from mmengine.utils import apply_to
 from torch import nn
 from torch.utils.data import DataLoader
 
-from adpe_mm.checkpoints import find_weights, read_checkpoint, unwrap
+from adpe_mm.checkpoints import find_weights, read_checkpoint, unwrap, write_checkpoint
 from adpe_mm.datasets import fit_channels, guard_files
 from adpe_mm.engine.hooks.compile import CompileHook
 from adpe_mm.engine.hooks.unreadable import UnreadableImagesHook
 from adpe_mm.engine.schedules import check_times, in_iterations
 from adpe_mm.models import check_statistics
 from adpe_mm.registry import RUNNERS
+from adpe_mm.stopping import outlive_signals, stop
 from adpe_mm.version import compare_versions, somebody_watches, untested
 
 # Settings of a loader that are for its worker processes.
@@ -106,11 +115,14 @@ class AdPERunner(Runner):
         """Build a loader, whose errors name the file that cannot be read.
 
         With ``num_workers=0`` it leaves out the settings of worker processes, which torch refuses.
+        Workers leave it to the main process when to end: see `outlive_signals`.
         """
         if isinstance(dataloader, dict) and not dataloader.get('num_workers'):
             dataloader = {k: v for k, v in dataloader.items() if k not in OF_WORKERS}
         loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         guard_files(loader.dataset, skips=False)
+        if loader.num_workers:
+            loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
         return loader
 
     def build_evaluator(self, evaluator: Evaluator | dict | list) -> Evaluator:
@@ -140,6 +152,12 @@ class AdPERunner(Runner):
         if any(isinstance(hook, UnreadableImagesHook) for hook in self.hooks):
             guard_files(self._train_dataloader.dataset, skips=True)
         return super().build_train_loop(loop)
+
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the loop of validation; mmengine's is replaced by one that can be stopped."""
+        if isinstance(loop, dict) and loop.get('type', 'ValLoop') == 'ValLoop':
+            loop = dict(loop, type='adpe_mm.StoppableValLoop')
+        return super().build_val_loop(loop)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap for several processes.
@@ -180,6 +198,72 @@ class AdPERunner(Runner):
         if target == 'train_step' and options not in (None, False):
             self.register_hook(CompileHook(**(options if isinstance(options, dict) else {})))
 
+    def train(self) -> nn.Module:
+        """Train; after an error signals mean again what they meant before."""
+        try:
+            return super().train()
+        except BaseException:
+            stop.drop()
+            raise
+
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        file_client_args: dict | None = None,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: dict | None = None,
+        by_epoch: bool = True,
+        backend_args: dict | None = None,
+    ) -> None:
+        """Save a checkpoint; all processes call it, and process 0 writes.
+
+        With ``backend_args=dict(backend='adpe_mm_atomic')`` it goes straight to the disk. mmengine
+        writes it to memory first, and then to the disk, or wherever another backend has it.
+
+        Raises:
+            DiskFull: If there is no room.
+        """
+        if backend_args != dict(backend='adpe_mm_atomic'):
+            super().save_checkpoint(
+                out_dir,
+                filename,
+                file_client_args,
+                save_optimizer,
+                save_param_scheduler,
+                meta,
+                by_epoch,
+                backend_args,
+            )
+            return
+        if not is_main_process():
+            return
+        meta = dict(
+            dict(epoch=self.epoch + by_epoch, iter=self.iter + (not by_epoch)),
+            **(meta or {}),
+            cfg=self.cfg.pretty_text,
+            seed=self.seed,
+            experiment_name=self.experiment_name,
+            time=time.strftime('%Y%m%d_%H%M%S'),
+            mmengine_version=mmengine.__version__,
+        )
+        if hasattr(self.train_dataloader.dataset, 'metainfo'):
+            meta['dataset_meta'] = self.train_dataloader.dataset.metainfo
+        checkpoint = dict(
+            meta=meta,
+            state_dict=weights_to_cpu(unwrap(self.model).state_dict()),
+            message_hub=_to_cpu(self.message_hub.state_dict()),
+        )
+        if save_optimizer:
+            checkpoint['optimizer'] = _to_cpu(self.optim_wrapper.state_dict())
+        if save_param_scheduler and self.param_schedulers is not None:
+            checkpoint['param_schedulers'] = [
+                scheduler.state_dict() for scheduler in self.param_schedulers
+            ]
+        self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
+        write_checkpoint(checkpoint, Path(out_dir, filename))
+
     def load_checkpoint(
         self, filename: str, map_location: str = 'cpu', strict: bool = True, **kwargs
     ) -> dict:
@@ -196,3 +280,14 @@ class AdPERunner(Runner):
         self._has_loaded = True
         self.logger.info(f'loaded {filename}')
         return checkpoint
+
+
+def _to_cpu(state: dict) -> dict:
+    return apply_to(state, torch.is_tensor, torch.Tensor.cpu)
+
+
+def _start_worker(start: Callable[[int], None] | None, worker_id: int) -> None:
+    """Set up a loader's worker, by what its config names first."""
+    if start is not None:
+        start(worker_id)
+    outlive_signals()

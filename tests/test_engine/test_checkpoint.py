@@ -13,6 +13,7 @@ import torch
 
 from adpe_mm.checkpoints import AtomicLocalBackend, check_resumable
 from adpe_mm.evaluation import reconstruction
+from adpe_mm.stopping import SIGNALS
 from tests.test_engine.toy import ADPE, Stopped, assert_same, draw, final_state, make_runner, stop
 
 ROOT = Path(__file__).parents[2]
@@ -26,11 +27,8 @@ def images(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def handlers():
     """Signals mean after a test what they meant before it."""
-    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGCHLD)
-    before = {number: signal.getsignal(number) for number in numbers}
-    hook = sys.excepthook
+    before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGCHLD)}
     yield before
-    sys.excepthook = hook
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -164,7 +162,7 @@ def by_epoch(**more):
     return {'default_hooks.checkpoint.by_epoch': True, **more}
 
 
-@pytest.mark.parametrize('name', ['SIGTERM', 'SIGUSR1', 'SIGINT'])
+@pytest.mark.parametrize('name', [number.name for number in SIGNALS])
 def test_signal_saves_and_the_run_resumes_exactly(tmp_path, images, handlers, name):
     whole = make_runner(tmp_path / 'whole', images, options=by_epoch())
     whole.train()
@@ -179,7 +177,9 @@ def test_signal_saves_and_the_run_resumes_exactly(tmp_path, images, handlers, na
     path = work_dir / 'stopped_iter_3.pth'
     assert (work_dir / 'last_checkpoint').read_text() == str(path)
     log = next(work_dir.glob('*/*.log')).read_text()
-    assert re.search(f'stopped by {name} after iteration 3; saved {path}; .*--resume', log)
+    assert re.search(
+        f'stopped by {name} after iteration 3; the newest.* is {path}; .*--resume', log
+    )
 
     second = make_runner(work_dir, images, options=by_epoch(resume=True))
     second.train()
@@ -197,10 +197,22 @@ def test_stopped_twice_leaves_one_file(tmp_path, images):
     assert [file.name for file in tmp_path.glob('*.pth')] == ['stopped_iter_4.pth']
 
 
-def test_second_ctrl_c_is_final(tmp_path, images):
-    runner = make_runner(tmp_path, images, {2: send(signal.SIGINT, signal.SIGINT)})
-    with pytest.raises(KeyboardInterrupt):
+def test_second_ctrl_c_is_final(tmp_path, images, monkeypatch, capsys):
+    """While the first one has it save; but one that comes twice at once is one."""
+
+    def pressed_again(*args):
+        now = time.monotonic()
+        monkeypatch.setattr(time, 'monotonic', lambda: now + 2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    runner = make_runner(
+        tmp_path, images, {2: send(signal.SIGINT, signal.SIGINT)}, options=by_epoch()
+    )
+    monkeypatch.setattr(os, 'fsync', pressed_again)
+    with pytest.raises(SystemExit):
         runner.train()
+    assert capsys.readouterr().err.splitlines()[-1].startswith('stopped a second time')
+    assert not [path for path in tmp_path.iterdir() if path.suffix in ('.pth', '.tmp')]
 
 
 def test_stop_waits_for_the_step_that_gradients_are_collected_for(tmp_path, images):

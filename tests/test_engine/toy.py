@@ -30,6 +30,8 @@ class Noisy(BaseModel):
         self.layers(torch.zeros(1, 3 * CROP[0] * CROP[1]))
 
     def forward(self, inputs, data_samples=None, mode='loss'):
+        if mode == 'predict':
+            return self.layers(inputs.flatten(1)).mean(1).tolist()
         noise = torch.rand(len(inputs), 1) * np.random.rand()
         return dict(loss=(self.layers(inputs.flatten(1)) - noise).square().mean())
 
@@ -71,7 +73,7 @@ def draw(folder, number=20, broken=()):
     return folder
 
 
-def make_runner(work_dir, data, at=None, model=NOISY, options=None) -> Runner:
+def make_runner(work_dir, data, at=None, model=NOISY, options=None, validates=False) -> Runner:
     """A run of 2 epochs of 5 iterations, as the configs set it up."""
     cfg = Config(
         dict(
@@ -117,6 +119,13 @@ def make_runner(work_dir, data, at=None, model=NOISY, options=None) -> Runner:
             log_level='WARNING',
         )
     )
+    if validates:
+        cfg.val_dataloader = dict(
+            cfg.train_dataloader,
+            batch_size=1,
+            drop_last=False,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+        )
     cfg.merge_from_dict(options or {})
     runner = AdPERunner.from_cfg(cfg)
     runner.record = Record(at or {})

@@ -1,17 +1,18 @@
 """Checkpoints that survive being interrupted, and are loaded whole or refused."""
 
 import os
-import signal
-import sys
+from pathlib import Path
+from typing import NoReturn
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
-from mmengine.runner import FlexibleRunner, Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
 
 from adpe_mm.checkpoints import (
     KERNEL,
     AtomicLocalBackend,
+    DiskFull,
     add_description,
     check_fits,
     check_resumable,
@@ -23,14 +24,14 @@ from adpe_mm.checkpoints import (
     read_checkpoint,
     unwrap,
 )
-from adpe_mm.launch import end_workers
+from adpe_mm.errors import UserError
 from adpe_mm.models import AdPEViT
+from adpe_mm.processes import on_main
 from adpe_mm.registry import HOOKS
+from adpe_mm.stopping import Stopped, end_workers, stop
 from adpe_mm.version import __version__
 
 from .finite import is_finite
-
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 @HOOKS.register_module()
@@ -38,110 +39,241 @@ class SafeCheckpointHook(CheckpointHook):
     """mmengine's `CheckpointHook`, but a run can be stopped at any moment and be resumed.
 
     Files appear whole or not at all, and an old checkpoint is removed only after a newer one is
-    safe. Each says what it is: see `describe`.
+    safe, the best one too. Each says what it is: see `describe`.
 
-    On SIGTERM (of Slurm and torchrun), SIGUSR1 (of ``srun --signal=USR1@120``) and the first
-    Ctrl-C, process 0 saves ``stopped_iter_N.pth`` at the end of the running iteration, or of the
-    optimiser step that it belongs to, and exits with status 143. The other processes go on
-    meanwhile, because process 0 needs them to finish that iteration; they end with it. The next
-    regular checkpoint of the resumed run replaces that file.
-
-    With `FlexibleRunner` (FSDP) signals do what they always do: there all processes must save
-    together, and would have to agree on an iteration first.
+    After a signal (see `adpe_mm.stopping`) all processes stop after the same optimiser step, or in
+    the same validation, with ``stopped_iter_N.pth`` unless there is a regular checkpoint of that
+    iteration, and exit with 143. The next regular checkpoint of the resumed run replaces that
+    file. A validation that was due when the run ended, in whatever way, is made up for.
 
     Args:
+        on_full_disk: What happens when a checkpoint does not fit on the disk. 'warn': the run goes
+            on, and keeps the one before. 'stop': it ends.
         **kwargs: See mmengine's `CheckpointHook`.
 
     Raises:
         FileNotFoundError: If the checkpoint to resume from is gone.
-        ValueError: If it is not whole.
+        ValueError: If it is not whole, or `on_full_disk` is neither of the two.
+        DiskFull: If that is to end the run.
     """
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, on_full_disk: str = 'warn', **kwargs) -> None:
         super().__init__(**dict(dict(backend_args=dict(backend='adpe_mm_atomic')), **kwargs))
-        self.stopped_by: signal.Signals | None = None
-        self._handlers: dict[signal.Signals, object] = {}  # those before ours
+        if on_full_disk not in ('warn', 'stop'):
+            raise UserError(
+                "default_hooks.checkpoint.on_full_disk must be 'warn' or 'stop', "
+                f"got '{on_full_disk}'"
+            )
+        self.on_full_disk = on_full_disk
+        self.saved: int | None = None  # iterations that the newest checkpoint has seen
+        self._former_best: dict[str, str | None] = {}  # while the next one is saved
 
     def before_run(self, runner: Runner) -> None:
-        """Look at the checkpoint that mmengine is about to resume from."""
-        if runner._resume and not isinstance(runner, FlexibleRunner):
-            check_resumable(runner.work_dir, runner._load_from)
+        """Look at the checkpoint to resume from: process 0 does, the others take its word."""
+        if runner._resume:
+            runner._load_from = on_main(lambda: check_resumable(runner.work_dir, runner._load_from))
+            runner._resume = runner._load_from is not None
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
-        if not isinstance(runner, FlexibleRunner):
-            self._handlers = {number: signal.signal(number, self._stop) for number in SIGNALS}
+        stop.begin()
+        if runner._resume:
+            self.saved, self.last_ckpt = runner.iter, runner._load_from
+            self._resume_files(runner)
+            self._validate_if_due(runner)
+        elif is_main_process():
+            self._validated(runner).unlink(missing_ok=True)
 
     def after_train(self, runner: Runner) -> None:
         super().after_train(runner)
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def _stop(self, number: int, frame) -> None:
-        self.stopped_by = signal.Signals(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # the second Ctrl-C is final
+        stop.end()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
-        if self.stopped_by is None or self.is_last_train_iter(runner):
-            return  # after the last iteration the run ends, and saves, by itself
-        if not runner.optim_wrapper.should_update():
+        by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
+        if by_epoch and self.end_of_epoch(runner.train_dataloader, batch_idx):
+            return  # what belongs to the end of the epoch comes first
+        if self.is_last_train_iter(runner) or not runner.optim_wrapper.should_update():
             return  # accumulated gradients are in no checkpoint
-        if runner.rank != 0:
-            # The next exchange fails when process 0 is gone, which is no news to anybody.
-            sys.excepthook = lambda *_: None
-            return
-        meta = dict(epoch=runner.epoch, iter=runner.iter + 1)
-        path = self._save(runner, f'stopped_iter_{meta["iter"]}.pth', meta, by_epoch=False)
-        runner.logger.warning(
-            f'stopped by {self.stopped_by.name} after iteration {runner.iter + 1}; saved {path}; '
-            'run the same command with --resume to continue'
-        )
+        if stop.place():
+            self.leave(runner, dict(epoch=runner.epoch, iter=runner.iter + 1))
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        self._between_epochs(runner)
+
+    def before_val(self, runner: Runner) -> None:
+        if stop.in_training:
+            self._between_epochs(runner)
+
+    def _between_epochs(self, runner: Runner) -> None:
+        if runner.iter and runner.optim_wrapper.should_update() and stop.place():
+            self.leave(runner)
+
+    def leave(self, runner: Runner, position: dict | None = None) -> NoReturn:
+        """Save, wait until all processes have come here, and end: at a place where all stop.
+
+        Args:
+            position: Epoch and iteration to resume at, if not those of the runner.
+
+        Raises:
+            Stopped: Always.
+        """
         end_workers()
-        sys.exit(143)
+        position = position or dict(epoch=runner.epoch, iter=runner.iter)
+        if self.saved != position['iter']:
+            name = f'stopped_iter_{position["iter"]}.pth'
+            self.last_ckpt = self._save(runner, name, position, by_epoch=False)
+        runner.logger.warning(
+            f'stopped by {stop.heard.name} after iteration {position["iter"]}; the newest '
+            f'checkpoint is {self.last_ckpt}; run the same command with --resume to continue'
+        )
+        stop.end()
+        raise Stopped(together=True)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         """What mmengine calls to save; there it removes old checkpoints first."""
-        outdated = []
-        if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
-            if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
-                outdated = [self.filename_tmpl.format(self.keep_ckpt_ids[0])]
-            self.keep_ckpt_ids.append(step)  # a full deque loses its first
+        outdated, kept = [], []
+        if self.max_keep_ckpts > 0:
+            kept = [*self.keep_ckpt_ids]
+            if step not in kept:
+                outdated = kept[: len(kept) + 1 - self.max_keep_ckpts]
+                self.keep_ckpt_ids.append(step)  # a full deque loses its first
             runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
         name = self.filename_tmpl.format(step)
-        self.last_ckpt = self._save(runner, name, meta, self.by_epoch, outdated)
+        files = [self.filename_tmpl.format(old) for old in outdated]
+        path = self._save(runner, name, meta, self.by_epoch, files)
+        if path is not None:
+            self.last_ckpt = path
+        elif self.max_keep_ckpts > 0:
+            self.keep_ckpt_ids.clear()
+            self.keep_ckpt_ids.extend(kept)
+            runner.message_hub.update_info('keep_ckpt_ids', kept)
 
     def _save(
         self, runner: Runner, name: str, meta: dict, by_epoch: bool, outdated: list[str] = ()
-    ) -> str:
-        """Save, let ``last_checkpoint`` name the file, then remove what is outdated."""
+    ) -> str | None:
+        """Save, let ``last_checkpoint`` name the file, then remove what is outdated.
+
+        All processes come here, and process 0 writes. What is outdated is written down in the
+        checkpoint first: if this process is killed before all is removed, the resumed run does it.
+
+        Returns:
+            The file; None if the disk is full and the run is to go on.
+        """
         hub = runner.message_hub
         path = self.file_backend.join_path(self.out_dir, name)
         if not is_finite(runner):
             runner.logger.error(f"not saved as '{path}': the weights are not finite")
-            return path
+            return None
+        outdated = {*outdated, *self._replaced(), *hub.get_info('stopped_ckpt', [])} - {name, path}
+        former = {key: hub.get_info(key) for key in ('last_ckpt', 'stopped_ckpt')}
         hub.update_info('last_ckpt', path)
-        outdated = [*outdated, *hub.get_info('stopped_ckpt', [])]
         hub.update_info('stopped_ckpt', [name] if name.startswith('stopped_') else [])
-        runner.save_checkpoint(
-            self.out_dir,
-            name,
-            self.file_client_args,
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler,
-            meta=meta,
-            by_epoch=by_epoch,
-            backend_args=self.backend_args,
-            **self.args,
-        )
-        if is_main_process():
-            pointer = os.path.join(runner.work_dir, 'last_checkpoint')
-            AtomicLocalBackend().put_text(path, pointer)
-            for old in outdated:
-                old = self.file_backend.join_path(self.out_dir, old)
-                if self.file_backend.isfile(old):
-                    self.file_backend.remove(old)
+        hub.update_info('outdated_ckpt', sorted(outdated))
+        try:
+            runner.save_checkpoint(
+                self.out_dir,
+                name,
+                self.file_client_args,
+                save_optimizer=self.save_optimizer,
+                save_param_scheduler=self.save_param_scheduler,
+                meta=meta,
+                by_epoch=by_epoch,
+                backend_args=self.backend_args,
+                **self.args,
+            )
+            if is_main_process():
+                pointer = os.path.join(runner.work_dir, 'last_checkpoint')
+                AtomicLocalBackend().put_text(path, pointer)
+        except DiskFull as error:
+            for key, value in former.items():
+                hub.update_info(key, value)
+            self._complain(runner, error)
+            return None
+        self.saved = meta['iter']
+        self._remove(sorted(outdated))
         return path
+
+    def _complain(self, runner: Runner, error: DiskFull) -> None:
+        if self.on_full_disk == 'stop':
+            raise error
+        runner.logger.error(f'{error}. The run goes on; its newest checkpoint is {self.last_ckpt}')
+
+    def _remove(self, names: list[str]) -> None:
+        if is_main_process():
+            for name in names:
+                path = self.file_backend.join_path(self.out_dir, name)
+                if self.file_backend.isfile(path):
+                    self.file_backend.remove(path)
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        """Save the best checkpoint; mmengine removes the former one first."""
+        if not self.save_best:
+            return
+        self._former_best, former = self._best(), self._best()
+        self._set_best(dict.fromkeys(former))  # of what it does not know it removes nothing
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+        except DiskFull as error:
+            self._set_best(former)
+            self._complain(runner, error)
+        self._remove(self._replaced())  # it may have been done with the last checkpoint
+        self._set_best({key: path or former[key] for key, path in self._best().items()})
+        self._former_best = {}
+
+    def _best(self) -> dict[str, str | None]:
+        """Best checkpoint by the metric that it is the best of."""
+        if len(self.key_indicators) == 1:
+            return {'': self.best_ckpt_path}
+        return dict(self.best_ckpt_path_dict)
+
+    def _set_best(self, paths: dict[str, str | None]) -> None:
+        if '' in paths:
+            self.best_ckpt_path = paths['']
+        else:
+            self.best_ckpt_path_dict = paths
+
+    def _replaced(self) -> list[str]:
+        """Best checkpoints for which there is a better one now."""
+        return [
+            old
+            for key, old in self._former_best.items()
+            if old and self._best()[key] not in (None, old)
+        ]
+
+    def _resume_files(self, runner: Runner) -> None:
+        """Finish what the former process could not, which may have been killed at any moment."""
+        hub = runner.message_hub
+        self._remove(hub.get_info('outdated_ckpt', []))
+        # The one that it resumes from, and any that was never named as the last one.
+        stopped = sorted(Path(self.out_dir).glob('stopped_iter_*.pth'))
+        hub.update_info('stopped_ckpt', [path.name for path in stopped])
+
+    def after_val(self, runner: Runner) -> None:
+        """Write down up to where the run is validated, after all others have seen the metrics."""
+        if stop.in_training and is_main_process():
+            try:
+                AtomicLocalBackend().put_text(str(runner.iter), self._validated(runner))
+            except DiskFull as error:
+                self._complain(runner, error)
+
+    @staticmethod
+    def _validated(runner: Runner) -> Path:
+        return Path(runner.work_dir, 'last_validation')
+
+    def _validate_if_due(self, runner: Runner) -> None:
+        """Make up for the validation at this iteration, if the run was ended before or in it."""
+        loop, by_epoch = runner.train_loop, isinstance(runner.train_loop, EpochBasedTrainLoop)
+        if runner.val_loop is None or not runner.iter:
+            return
+        loop._decide_current_val_interval()
+        now, end = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
+        whole = not by_epoch or loop.iter == loop.epoch * len(loop.dataloader)
+        due = whole and now >= loop.val_begin and (now % loop.val_interval == 0 or now == end)
+        mark = self._validated(runner)
+        if due and int(on_main(lambda: mark.read_text() if mark.exists() else '0')) < runner.iter:
+            runner.logger.info(f'the validation after iteration {runner.iter} was not finished')
+            runner.val_loop.run()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if has_backbone(checkpoint['state_dict']):
