@@ -17,6 +17,7 @@ import atexit
 import ctypes
 import multiprocessing.util
 import os
+import select
 import signal
 import sys
 import threading
@@ -56,6 +57,8 @@ class Stop:
         self._waits = False  # for a place, as in a training
         self._time = 0.0
         self._handlers: dict[signal.Signals, object] = {}  # those before ours
+        self._pipe: tuple[int, int] | None = None
+        self._former_pipe = -1
         self._borrowed = False  # whether they are ours only in a training
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -121,8 +124,26 @@ class Stop:
         self._waits = True
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             group = dist.new_group(backend='gloo')
+            self._open_pipe()
             self._thread = threading.Thread(target=self._exchange, args=(group,), daemon=True)
             self._thread.start()
+
+    def _open_pipe(self) -> None:
+        """Let the thread know of a signal while the main thread waits for a device or a process.
+
+        Python writes the number there at once, and calls `_hear` when the main thread goes on.
+        """
+        self._pipe = os.pipe()
+        os.set_blocking(self._pipe[1], False)
+        if threading.current_thread() is threading.main_thread():
+            self._former_pipe = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+
+    def _close_pipe(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(self._former_pipe)
+        for end in self._pipe:
+            os.close(end)
+        self._pipe = None
 
     def end(self) -> None:
         """No place follows. Waits until all processes say so, or until one is gone."""
@@ -130,6 +151,7 @@ class Stop:
             self._ends = True
         if self._thread is not None:
             self._thread.join()
+            self._close_pipe()
         self.drop()
 
     def drop(self) -> None:
@@ -167,12 +189,14 @@ class Stop:
 
     def _exchange(self, group: dist.ProcessGroup) -> None:
         """What the thread does: tell the others what is known here, and hear from them."""
+        noticed = 0
         while True:
-            if self.heard is None:
-                time.sleep(PERIOD)
+            if not noticed and select.select([self._pipe[0]], [], [], PERIOD)[0]:
+                noticed = max({*os.read(self._pipe[0], 99)} & {*SIGNALS}, default=0)
             with self._changed:
+                noticed = self.heard or noticed
                 proposed = self._proposed
-                mine = [self.heard or 0, proposed or 0, -self._arrived, not self._ends]
+                mine = [noticed, proposed or 0, -self._arrived, not self._ends]
             known = torch.tensor(mine, dtype=torch.int64)
             try:
                 dist.all_reduce(known, dist.ReduceOp.MAX, group)
@@ -181,9 +205,10 @@ class Stop:
             number, farthest, slowest, goes_on = known.tolist()
             with self._changed:
                 self._slowest = -slowest
-                if number and self.heard is None:
+                if number and not noticed:
                     self._told = signal.Signals(number)
-                    os.kill(os.getpid(), signal.SIGTERM)  # runs `_hear` in the main thread
+                    # Runs `_hear` there, and wakes it. To the process, this thread might get it.
+                    signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
                 if proposed is not None:
                     self._agreed = farthest  # all have proposed one by now
                 elif number:
