@@ -18,6 +18,7 @@ MAY_IMPORT = {
     'devices': set(),
     'options': set(),
     'stopping': set(),
+    'torchrun': {'stopping'},
     'processes': {'stopping'},
     'checkpoints': {'registry'},
     'models': {'registry', 'checkpoints'},

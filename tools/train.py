@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 
 import adpe_mm  # noqa: F401  checks the installed versions first
 from adpe_mm.datasets.checking import require_sound_data
+from adpe_mm.engine.work_dir import own_work_dir
 from adpe_mm.errors import UserError
 from adpe_mm.launch import (
     add_config_arguments,
@@ -76,10 +77,11 @@ def main() -> None:
     cfg = merge_args(load_config(args), args)
     keep_freed_memory()
     init_processes(args.launcher, cfg.get('env_cfg', {}).get('dist_cfg'))
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    if not args.no_check and not cfg.resume:
-        require_sound_data(cfg, 'train_dataloader', 'val_dataloader')
-    runner.train()
+    with own_work_dir(cfg.work_dir):
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        if not args.no_check and not cfg.resume:
+            require_sound_data(cfg, 'train_dataloader', 'val_dataloader')
+        runner.train()
 
 
 if __name__ == '__main__':

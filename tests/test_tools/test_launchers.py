@@ -43,7 +43,7 @@ def test_dist_train_on_one_machine(stand_in):
     assert lines[1:5] == [str(ROOT), '-m', 'adpe_mm.devices', '8']
     port = lines.pop(12)
     assert lines[6:] == [
-        str(ROOT), '-m', 'torch.distributed.run',
+        str(ROOT), '-m', 'adpe_mm.torchrun',
         '--nnodes=1', '--node_rank=0', '--master_addr=127.0.0.1',
         '--nproc_per_node=8', str(ROOT / 'tools' / 'train.py'),
         'c.py', '--resume', '--work-dir', 'a b', '--launcher', 'pytorch',
