@@ -14,7 +14,8 @@ from PIL import Image
 from adpe_mm.errors import UserError
 
 from ..classes import dicts
-from ..reading import orientation_of, why_unreadable
+from ..decoding import orientation_of
+from ..reading import why_unreadable
 from .findings import Findings
 from .sources import LOADERS, Source, sources, type_of
 
@@ -118,7 +119,8 @@ def _why_not_made(source: Source, error: Exception) -> str:
     places = dict(prefix) if isinstance(prefix, dict) else {'': prefix}
     names = {f'data_prefix.{key}'.rstrip('.'): place for key, place in places.items()}
     names = {'data_root': '', **names, 'ann_file': settings.get('ann_file') or ''}
-    for name, place in names.items():
+    several = not isinstance(settings.get('data_root') or '', str)
+    for name, place in ({} if several else names).items():
         path = os.path.join(settings.get('data_root') or '', place or '').rstrip('/')
         if path and not os.path.exists(os.path.expanduser(path)):
             return f"there is no '{path}': set {source.setting}.{name}"
