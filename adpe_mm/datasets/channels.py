@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from PIL import Image
 
 from adpe_mm.errors import UserError
@@ -115,7 +115,7 @@ def _fitted(step: dict, channels: int, where: str) -> dict:
     if channels == 3:
         return step
     if name in OF_COLOUR:
-        return dict(type='adpe_mm.LeftOut', step=name)
+        return ConfigDict(type='adpe_mm.LeftOut', step=name)
     if step.get('backend') == 'pillow' and name != 'MultiCrop':
         step['backend'] = 'cv2'
     return step
