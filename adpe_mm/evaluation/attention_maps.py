@@ -83,7 +83,8 @@ def _fit(coordinates: np.ndarray, inside: np.ndarray, length: int) -> Axis:
         scale, start = np.polyfit(columns + 0.5, found, 1)
     else:
         scale, start = float(length), -float(length) * columns[0]
-    deviation = np.abs(start + scale * (columns + 0.5) - found).max()
+    line = start + scale * (np.arange(inside.shape[1]) + 0.5)
+    deviation = (np.abs(length * coordinates - line) * inside).max()
     if deviation > max(TOLERANCE * length, 1):
         raise UserError(
             '--attention cannot follow the test pipeline, which must do no more than resize, crop, '
