@@ -41,8 +41,9 @@ def name_images(paths: Iterable[str | Path], root: str | Path) -> list[NamedImag
         paths: Of all images.
         root: A folder that all of them are below.
     """
-    known = {os.path.abspath(path): str(path) for path in reversed(list(paths))}
-    files = {os.path.relpath(path, os.path.abspath(root)): known[path] for path in reversed(known)}
+    files: dict[str, str] = {}
+    for path in paths:
+        files.setdefault(os.path.relpath(path, root), str(path))
     bare = {file: os.path.splitext(file)[0] for file in files}
     # A name without its suffix may also be the whole one of another image, as of a.png.jpg.
     number = Counter([*bare.values(), *files])

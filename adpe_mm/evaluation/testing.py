@@ -76,6 +76,8 @@ class ClassTable(BaseMetric):
         by_class: The dict to fill: measure, class, value. The number of 'images' is there, too.
     """
 
+    default_prefix = 'class'
+
     def __init__(self, by_class: dict[str, dict[str, float]]) -> None:
         super().__init__()
         self.by_class = by_class
@@ -151,8 +153,8 @@ def _remember_precisions(metric: BaseMetric, found: dict[str, dict[str, float]])
                 if name.endswith('_precision'):
                     classes = found.setdefault(PRECISIONS.get(kind, f'{kind} AP'), {})
                     classes[name.removesuffix('_precision')] = round(100 * float(value), 1)
-                else:
-                    whole[name] = value
+                else:  # -1 stands for 'no such objects'
+                    whole[name] = math.nan if value == -1 else value
         metric.metrics = kinds
         return whole
 
