@@ -4,9 +4,15 @@
     python tools/test.py configs/seg/upernet_adpe-vit-mini_mini.py work_dirs/x/iter_800.pth
     tools/dist_test.sh CONFIG CHECKPOINT 8
 
-Prints the metrics, with a table by class for segmentation and detection, and writes them to
-WORK_DIR/test_CHECKPOINT.json (test_CHECKPOINT_tta.json with --tta) together with what was tested:
-tools/analysis_tools/transfer_table.py makes tables of such files.
+Prints the metrics, with a table by class, and writes them to WORK_DIR/test_CHECKPOINT.json
+(test_CHECKPOINT_tta.json with --tta) together with what was tested. There, "per_class" is in
+percent, and null is what has no value, as of a class without images. Of such files
+tools/analysis_tools/transfer_table.py makes tables.
+
+--out keeps the predictions of the test: of classification and detection a pickle of one dict per
+image (`pickle.load`), of segmentation a folder of PNG files, named as the images, with the numbers
+of classes as the masks have them (from 1 on with reduce_zero_label). For other programs, and images
+without labels, see tools/visualizations/predict.py.
 """
 
 import argparse
@@ -27,7 +33,7 @@ from adpe_mm.evaluation.testing import (
     keep_details,
     remember_classes,
     show_predictions,
-    split_classes,
+    strict,
 )
 from adpe_mm.launch import (
     add_config_arguments,
@@ -97,7 +103,7 @@ def main() -> None:
     if not args.no_check:
         require_sound_data(cfg, 'test_dataloader')
     by_class = remember_classes(runner)
-    metrics = split_classes(runner.test(), by_class)
+    metrics = runner.test()
     if not is_main_process():
         return
     cfg.model = tested
@@ -113,7 +119,8 @@ def main() -> None:
     )
     name = f'test_{Path(args.checkpoint).stem}{"_tta" if cfg.get("tta") else ""}.json'
     path = Path(cfg.work_dir, name)
-    path.write_text(json.dumps(result, indent=2) + '\n', encoding='utf-8')
+    text = json.dumps(strict(result), indent=2, allow_nan=False)
+    path.write_text(text + '\n', encoding='utf-8')
     print(f'wrote {path}')
 
 

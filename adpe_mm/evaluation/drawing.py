@@ -1,4 +1,4 @@
-"""Images of what pretraining does: reconstructions, and where the adversary moved positions."""
+"""Images of reconstructions, of where the adversary moved positions, and of attention."""
 
 import io
 from collections.abc import Sequence
@@ -6,14 +6,17 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import torch
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from adpe_mm.datasets.reading import to_8_bits
 from adpe_mm.errors import UserError
 from adpe_mm.models.adversaries import Adversary
 
 GREY = 128
+PANEL = 512  # longest side of a panel of attention, in pixels; the image's if that is less
 COLUMNS = ('input', 'masked', 'prediction', 'all patches predicted')
 
 
@@ -124,3 +127,53 @@ def plot_adversary(adversary: Adversary, grid_size: tuple[int, int]) -> np.ndarr
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', dpi=100)
     return np.asarray(Image.open(buffer).convert('RGB'))
+
+
+def as_rgb(pixels: np.ndarray) -> np.ndarray:
+    """What can be shown of pixels as OpenMMLab's pipelines have them.
+
+    Args:
+        pixels: (H, W), or (H, W, bands): BGR, or other bands, of which the first three are taken
+            for blue, green and red (the first alone if there are two); of any dtype.
+
+    Returns:
+        (H, W, 3) uint8, RGB, contiguous.
+    """
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    pixels = pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, axis=2)
+    if pixels.dtype != np.uint8:
+        pixels = to_8_bits(pixels, None)
+    return np.ascontiguousarray(pixels[..., ::-1])
+
+
+def panel_size(size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of a panel of attention that shows an image of (height, width)."""
+    factor = min(1, PANEL / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def attention_sheet(image: np.ndarray, maps: np.ndarray) -> Image.Image:
+    """An image, then for each head the same under the colours of its attention.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        maps: (heads, h, w); NaN where the network sees nothing, which stays grey.
+
+    Returns:
+        Panels of (h, w) side by side.
+    """
+    heads, height, width = maps.shape
+    panel = Image.fromarray(image).resize((width, height), Image.Resampling.BOX)
+    sheet = Image.new('RGB', (width * (heads + 1), height))
+    sheet.paste(panel, (0, 0))
+    grey = panel.convert('L').convert('RGB')
+    for i, heat in enumerate(maps, start=1):
+        seen = np.isfinite(heat)
+        if seen.any():
+            heat = heat - heat[seen].min()
+            heat = heat / max(heat[seen].max(), 1e-12)
+        colours = (255 * colormaps['inferno'](np.where(seen, heat, 0))[..., :3]).astype(np.uint8)
+        lit = Image.blend(panel, Image.fromarray(colours), 0.6)
+        sheet.paste(Image.composite(lit, grey, Image.fromarray(seen)), (i * width, 0))
+    return sheet

@@ -1,23 +1,27 @@
-"""What a classifier, segmentor or detector sees in images, drawn over them."""
+"""What a classifier, segmentor or detector sees in images: predicted, drawn, and in files."""
 
-from collections.abc import Iterator
 from pathlib import Path
+from types import MethodType
 
+import cv2
 import numpy as np
 import torch
-from matplotlib import colormaps
 from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, VISUALIZERS
 from mmengine.structures import BaseDataElement, PixelData
 from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from adpe_mm.checkpoints import check_fits, find_weights, read_checkpoint
-from adpe_mm.datasets import find_images
-from adpe_mm.errors import UserError
-from adpe_mm.models import AdPEViT
+from adpe_mm.datasets.reading import UnreadableImage, why_unreadable
 from adpe_mm.registry import MODELS, TRANSFORMS
+
+from .attention_maps import attention_block, attention_maps, trace
+from .drawing import as_rgb, attention_sheet, panel_size
+from .prediction_files import Boxes, Masks, PredictionFiles, Scores, colour_of
 
 SMALL = 256  # An image with a longer side of less is enlarged, or labels would cover it.
 
@@ -36,17 +40,54 @@ def enlarge(sample: BaseDataElement, factor: int) -> None:
             sample.pred_instances.masks = repeat(sample.pred_instances.masks)
 
 
-def images_to_draw(cfg: Config, names: list[str], limit: int) -> list[Path]:
-    """The first of the images that are named, or of the test set if none is.
+def label_map(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
+    """The class of each pixel: arg max of the resized logits, which are never all there.
 
-    Raises:
-        FileNotFoundError: If one is missing.
+    Resized, those of 150 classes take 7 GB of an image of 12 megapixels.
+
+    Args:
+        logits: (classes, h, w).
+        size: (H, W) to resize to, bilinearly.
+        align_corners: See `torch.nn.functional.interpolate`.
+
+    Returns:
+        (H, W) int16; of equal logits the first class.
     """
-    if names:
-        return list(map(Path, find_images(names)[:limit]))
-    dataset = DATASETS.build(cfg.test_dataloader.dataset)
-    number = min(limit, len(dataset))
-    return [Path(dataset.get_data_info(i)['img_path']) for i in range(number)]
+    best = labels = None
+    for label, plane in enumerate(logits):
+        resized = F.interpolate(
+            plane[None, None], size, mode='bilinear', align_corners=align_corners
+        )
+        if best is None:
+            best, labels = resized, torch.zeros_like(resized, dtype=torch.int16)
+            continue
+        labels.masked_fill_(resized > best, label)
+        torch.maximum(best, resized, out=best)
+    return labels[0, 0]
+
+
+def keep_labels_only(
+    model: nn.Module, logits: Tensor, samples: list[BaseDataElement]
+) -> list[BaseDataElement]:
+    """`postprocess_result` of a segmentor of mmseg, in bounded memory: without the logits."""
+    align_corners = model.align_corners
+    height, width = logits.shape[2:]
+    for sample, own in zip(samples, logits, strict=True):
+        meta = sample.metainfo
+        padding = meta.get('img_padding_size', meta.get('padding_size', [0] * 4))
+        left, right, top, bottom = padding
+        own = own[:, top : height - bottom, left : width - right]
+        if meta.get('flip'):
+            own = own.flip(2 if meta['flip_direction'] == 'horizontal' else 1)
+        if len(own) > 1:
+            labels = label_map(own, meta['ori_shape'], align_corners)
+        else:
+            resized = F.interpolate(
+                own[None], meta['ori_shape'], mode='bilinear', align_corners=align_corners
+            )
+            labels = (resized.sigmoid() > model.decode_head.threshold)[0, 0].to(torch.int16)
+        sample.pred_sem_seg = PixelData(data=labels[None])
+    return samples
 
 
 class Predictor:
@@ -65,37 +106,90 @@ class Predictor:
     def __init__(self, cfg: Config, checkpoint: str, device: str) -> None:
         content = read_checkpoint(checkpoint)
         weights = find_weights(content, checkpoint)
+        self.scope = cfg.default_scope
         self.model = MODELS.build(cfg.model)
         check_fits(self.model, weights)
         self.model.load_state_dict(weights)
         self.model.to(device).eval()
         meta = content.get('meta', {}).get('dataset_meta') or {}
         self.meta = {key.lower(): value for key, value in meta.items()}
+        if self.scope == 'mmseg':
+            self.model.postprocess_result = MethodType(keep_labels_only, self.model)
+            self._complete_meta(cfg)
         self.model.dataset_meta = self.meta
         steps = cfg.test_dataloader.dataset.pipeline
         with_truth = ('LoadAnnotations', 'LoadPanopticAnnotations')
         steps = [step for step in steps if step['type'].split('.')[-1] not in with_truth]
         self.pipeline = Compose([TRANSFORMS.build(step) for step in steps])
-        self.scope = cfg.default_scope
         visualizer = dict(cfg.visualizer, name=f'predict_{id(self)}', vis_backends=None)
         self.visualizer = VISUALIZERS.build(visualizer)
         self.visualizer.dataset_meta = self.meta
 
-    def load(self, path: Path) -> dict:
-        """A batch of one image."""
-        info = dict(img_path=str(path), img_id=0, reduce_zero_label=False, seg_fields=[])
-        return pseudo_collate([self.pipeline(info)])
+    def _complete_meta(self, cfg: Config) -> None:
+        """What masks need and the checkpoint may not tell."""
+        if 'reduce_zero_label' not in self.meta:
+            dataset = DATASETS.build(dict(cfg.test_dataloader.dataset, lazy_init=True))
+            self.meta['reduce_zero_label'] = getattr(dataset, 'reduce_zero_label', False)
+        labels = range(max(self.model.num_classes, 2))
+        if not self.meta.get('classes'):
+            self.meta['classes'] = [f'class {label}' for label in labels]
+        if not self.meta.get('palette'):
+            self.meta['palette'] = [list(colour_of(label)) for label in labels]
 
-    def opened(self, path: Path) -> np.ndarray:
-        """(H, W, 3) uint8, RGB: what the pipeline opens, whose pixels the results are of."""
-        bgr = self.pipeline.transforms[0](dict(img_path=str(path)))['img']
-        return np.ascontiguousarray(bgr[..., ::-1], dtype=np.uint8)
+    def files(self, out: Path) -> PredictionFiles:
+        """The files that the predictions of this task belong into, in a folder."""
+        classes = self.meta.get('classes') or ()
+        if self.scope == 'mmseg':
+            return Masks(out, classes, self.meta['palette'], self.meta['reduce_zero_label'])
+        return (Scores if self.scope == 'mmpretrain' else Boxes)(out, classes)
+
+    def _prepared(self, path: str | Path, pixels: np.ndarray | None = None) -> dict:
+        """A batch of one image, of its file, or of pixels in its place."""
+        sample = dict(img_path=str(path), img_id=0, reduce_zero_label=False, seg_fields=[])
+        steps = self.pipeline.transforms
+        if pixels is not None:
+            sample.update(img=pixels, img_shape=pixels.shape[:2], ori_shape=pixels.shape[:2])
+            steps = steps[1:]
+        for step in steps:
+            sample = step(sample)
+        return pseudo_collate([sample])
+
+    def load(self, path: str | Path) -> dict:
+        """A batch of one image.
+
+        Raises:
+            UnreadableImage: If the file is none, or so small or narrow that nothing is left of it.
+        """
+        try:
+            return self._prepared(path)
+        except UnreadableImage:
+            raise
+        except Exception as error:  # of mmcv's own loader, of a missing file, ...
+            reason = why_unreadable(path)
+            if reason is None and not isinstance(error, cv2.error):
+                raise
+            raise UnreadableImage(f"cannot read '{path}': {reason or error}") from error
+
+    def opened(self, path: str | Path) -> np.ndarray:
+        """(H, W, bands) as the pipeline opens it, whose pixels the results are of."""
+        return self.pipeline.transforms[0](dict(img_path=str(path)))['img']
 
     @torch.no_grad()
-    def draw(self, path: Path, batch: dict, out: Path, score: float) -> None:
-        """Predict, and write the image with the prediction."""
-        (sample,) = self.model.test_step(batch)
-        image = self.opened(path)
+    def predict(self, batch: dict) -> BaseDataElement:
+        """The prediction for a batch of one image, of that image's size."""
+        return self.model.test_step(batch)[0].cpu()
+
+    def draw(self, path: str | Path, sample: BaseDataElement, out: Path, score: float) -> None:
+        """Write the image with the prediction, which may be enlarged.
+
+        Args:
+            path: Of the image.
+            sample: Of `predict`.
+            out: PNG file.
+            score: That boxes need to be drawn.
+        """
+        image = as_rgb(self.opened(path))
+        out.parent.mkdir(parents=True, exist_ok=True)
         factor = -(-SMALL // max(image.shape[:2]))
         if factor > 1:
             image = image.repeat(factor, 0).repeat(factor, 1)
@@ -105,38 +199,40 @@ class Predictor:
                 image, sample, classes=self.meta.get('classes'), draw_gt=False, out_file=str(out)
             )
             return
-        options = dict(pred_score_thr=score) if self.scope == 'mmdet' else {}
+        options = {}
+        if self.scope == 'mmdet':
+            found = sample.pred_instances
+            sample.pred_instances = found[found.scores > score]  # masks may be large
+            options['pred_score_thr'] = score
         self.visualizer.add_datasample(
             out.stem, image, sample, draw_gt=False, out_file=str(out), **options
         )
 
-    def attention(self, path: Path, batch: dict) -> Iterator[Image.Image]:
-        """The image, then a heat map over it for each head."""
-        backbone = self.model.backbone
-        if not isinstance(backbone, AdPEViT):
-            raise UserError('--attention needs adpe_mm.AdPEViT as backbone')
-        block = [layer for layer in backbone.layers if not layer.window_size][-1]
-        seen = []
-        handle = block.attn.register_forward_pre_hook(lambda module, args: seen.append(args[:2]))
-        with torch.no_grad():
-            self.model.test_step(batch)
-        handle.remove()
-        x, grid_size = seen[0]
-        weights = block.attn.weights(x[:1], grid_size)[0]  # (H, L, L)
-        extra = backbone.num_extra_tokens
-        maps = weights[:, 0, extra:] if extra else weights.mean(dim=1)
-        image = Image.fromarray(self.opened(path))
-        yield image
-        for heat in maps.unflatten(1, grid_size).float().cpu().numpy():
-            heat = (heat - heat.min()) / max(heat.max() - heat.min(), 1e-12)
-            colours = Image.fromarray((255 * colormaps['inferno'](heat)[..., :3]).astype(np.uint8))
-            yield Image.blend(image, colours.resize(image.size, Image.Resampling.BICUBIC), 0.6)
+    def attention(self, path: str | Path, batch: dict, shape: tuple[int, int]) -> np.ndarray:
+        """The attention of each head of the backbone, over the image as it is opened.
 
-    def attention_sheet(self, path: Path, batch: dict) -> Image.Image:
-        """The panels of `attention` side by side."""
-        panels = list(self.attention(path, batch))
-        width, height = panels[0].size
-        sheet = Image.new('RGB', (width * len(panels), height))
-        for i, panel in enumerate(panels):
-            sheet.paste(panel, (i * width, 0))
-        return sheet
+        Args:
+            path: Of the image.
+            batch: Of `load`.
+            shape: (height, width) of the maps.
+
+        Returns:
+            (heads, *shape): see `attention_maps`.
+        """
+        attention_block(self.model.backbone)
+        height, width, *bands = self.opened(path).shape
+        prepare = self.model.data_preprocessor
+
+        def run(pixels: np.ndarray) -> Tensor:
+            repeated = np.repeat(pixels[..., None], bands[0], 2) if bands else pixels
+            return prepare(self._prepared(path, repeated), False)['inputs'][0]
+
+        axes = trace(run, (height, width))
+        inputs = prepare(batch, False)['inputs']
+        return attention_maps(self.model, inputs, axes, (height, width), shape)
+
+    def attention_sheet(self, path: str | Path, batch: dict) -> Image.Image:
+        """The image, then for each head the same with its attention, side by side."""
+        image = as_rgb(self.opened(path))
+        shape = panel_size(image.shape[:2])
+        return attention_sheet(image, self.attention(path, batch, shape))

@@ -90,7 +90,7 @@ def reconstructions(root: Path) -> Iterator[str]:
 def predictions(root: Path, limit: int = 6) -> Iterator[str]:
     """Some images of each run."""
     for folder in sorted(root.rglob('predictions')):
-        shown = [path for path in sorted(folder.glob('*.png')) if 'attention' not in path.stem]
+        shown = sorted(folder.glob('drawn/**/*.png'))
         if shown:
             yield f'<h3>{html.escape(str(folder.parent.relative_to(root)))}</h3><div class="row">'
             yield from (figure(path, path.stem) for path in shown[:limit])
@@ -107,9 +107,10 @@ def by_class(results: list[dict]) -> Iterator[str]:
         name = ' '.join(filter(None, (origin['method'], origin['variant'])))
         title = f'{name}, {result["head"]}, {result["dataset"]}, seed {result["seed"]}'
         classes = list(next(iter(measures.values())))
+        columns = [[values.get(c) for c in classes] for values in measures.values()]
         body = [
-            [c, *(f'{values.get(c, float("nan")):.3g}' for values in measures.values())]
-            for c in classes
+            [c, *('-' if value is None else f'{value:.3g}' for value in values)]
+            for c, *values in zip(classes, *columns, strict=True)
         ]
         yield f'<details><summary>{html.escape(title)}</summary>'
         yield html_table(['class', *measures], body) + '</details>'

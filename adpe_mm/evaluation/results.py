@@ -67,7 +67,7 @@ def describe_test(
         pretraining=pretraining_of(checkpoint),
         seed=checkpoint.get('meta', {}).get('seed'),
         tta=bool(cfg.get('tta')),
-        metrics={name: float(value) for name, value in metrics.items()},
+        metrics=metrics,
         versions=versions(),
         device=device_name(),
         date=datetime.now().isoformat(timespec='seconds'),

@@ -145,7 +145,7 @@ def tables(results: list[dict], paper: list[dict]) -> list[Table]:
         )
         head = result['head'] if task == 'det' else ''
         for name, value in result['metrics'].items():
-            if name in METRICS:
+            if name in METRICS and value is not None:
                 metric, factor = METRICS[name]
                 row = pretraining['method'], variant, network(result, table.with_paper)
                 cell = table.cells[row, (task, head, metric)]

@@ -149,6 +149,12 @@ def test_latest_test_of_a_folder_and_one_of_a_checkpoint_count(tmp_path):
     assert [r['metrics']['accuracy/top1'] for r in read_results([tmp_path])] == [2]
 
 
+def test_a_metric_without_a_value_is_not_measured(tmp_path):
+    write(tmp_path / 'a', dataset='ADE20K', task='seg', metrics={'mIoU': None, 'aAcc': 3.0})
+    (table,) = tables(read_results([tmp_path]), PAPER)
+    assert not any(cell.measured for cell in table.cells.values())
+
+
 def test_csv(tmp_path):
     write(tmp_path / 'a')
     to_csv(tables(read_results([tmp_path]), PAPER), tmp_path / 'table.csv')
@@ -201,8 +207,11 @@ class Page(HTMLParser):
 
 
 def test_report(tmp_path):
-    write(tmp_path / 'adpe', dataset='mini scenes', per_class={'IoU': {'<cup>': 12.5}})
-    for name in ('predictions/a', 'predictions/a_attention', 'vis/reconstruction_1'):
+    write(tmp_path / 'adpe', dataset='mini scenes', per_class={'IoU': {'<cup>': 12.5, 'tee': None}})
+    for name in (
+        'predictions/drawn/b/a', 'predictions/attention/b/a', 'predictions/masks/b/a',
+        'vis/reconstruction_1',
+    ):  # fmt: skip
         path = tmp_path / 'adpe' / f'{name}.png'
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new('RGB', (1200, 40), 'red').save(path)
@@ -220,5 +229,7 @@ def test_report(tmp_path):
         assert kind.startswith('data:image/')
         assert Image.open(io.BytesIO(base64.b64decode(code))).width <= 900
     text = ' '.join(page.text)
-    assert 'Measured on mini scenes' in text and '<cup>' in text and '12.5' in text
+    assert (
+        'Measured on mini scenes' in text and '<cup>' in text and '12.5' in text and ' - ' in text
+    )
     assert 'not run' in text
