@@ -51,7 +51,9 @@ def attention_distance(weights: Tensor, grid_size: tuple[int, int], patch_size: 
     R, C = grid_size
     rows, columns = torch.meshgrid(torch.arange(R), torch.arange(C), indexing='ij')
     places = torch.stack((rows, columns), dim=-1).flatten(0, 1).to(weights)  # (N, 2)
-    distances = patch_size * torch.cdist(places, places, compute_mode='donot_use_mm_for_euclid_dist')
+    distances = patch_size * torch.cdist(
+        places, places, compute_mode='donot_use_mm_for_euclid_dist'
+    )
     extra = weights.shape[-1] - R * C
     weights = weights[:, :, extra:, extra:]
     weights = weights / weights.sum(dim=-1, keepdim=True)
@@ -103,7 +105,9 @@ def describe_blocks(model: AdPEViT, inputs: Tensor) -> Blocks:
 
         return hook
 
-    hooks = [layer.attn.register_forward_pre_hook(attended(i)) for i, layer in enumerate(model.layers)]
+    hooks = [
+        layer.attn.register_forward_pre_hook(attended(i)) for i, layer in enumerate(model.layers)
+    ]
     hooks += [layer.register_forward_hook(returned(i)) for i, layer in enumerate(model.layers)]
     patches = inputs.shape[2] * inputs.shape[3] // model.patch_size**2
     at_a_time = max(1, LARGEST_ATTENTION // (model.num_heads * (patches + 1) ** 2))

@@ -19,9 +19,7 @@ from adpe_mm.version import somebody_watches
 
 from .encoders import copy_encoder
 from .prober import PROBES, Prober
-
-RECORDS = 'probes.jsonl'
-NAMES = dict(knn='k-NN', linear='linear', attentive='attentive')
+from .texts import RECORDS, scalars, summary
 
 
 @contextmanager
@@ -113,9 +111,7 @@ class ProbeHook(Hook):
             workers = self.num_workers
             if workers is None:
                 workers = runner.train_dataloader.num_workers
-            self.prober = Prober(
-                **self.options, num_workers=workers, progress=somebody_watches()
-            )
+            self.prober = Prober(**self.options, num_workers=workers, progress=somebody_watches())
         self.ended = time.monotonic()
         if runner.iter == 0:
             self._probe(runner, runner.epoch)
@@ -149,28 +145,3 @@ class ProbeHook(Hook):
         record = dict(epoch=epoch, iter=runner.iter, seconds=self.seconds, trained=trained)
         with open(Path(runner.log_dir, RECORDS), 'a', encoding='utf-8') as file:
             file.write(json.dumps(record | results) + '\n')
-
-
-def summary(results: dict, epoch: int) -> str:
-    """One line of what was found."""
-    found = ', '.join(f'{NAMES[p]} {results[p]:.1f} %' for p in PROBES if p in results)
-    first, last = results['attention_distance'][0], results['attention_distance'][-1]
-    return (
-        f'probe after epoch {epoch}: {found} of {results["num_val"]} images, '
-        f'{results["num_classes"]} classes; effective rank {results["effective_rank"]:.1f} of '
-        f'{results["embed_dims"]}; attention reaches {first:.1f} px in the first block, {last:.1f} '
-        f'in the last; norm of a patch {results["token_norm"][-1]:.1f} (largest '
-        f'{results["largest_norm"]:.1f} times that)'
-    )
-
-
-def scalars(results: dict) -> dict[str, float]:
-    """Curves of TensorBoard: of each block one, where there is a list."""
-    found = {}
-    for name in (*PROBES, 'effective_rank', 'largest_norm', 'attention_distance', 'token_norm'):
-        value = results.get(name)
-        if isinstance(value, list):
-            found.update({f'probe/{name}/block_{i:02}': x for i, x in enumerate(value)})
-        elif value is not None:
-            found[f'probe/{name}'] = value
-    return found

@@ -148,9 +148,7 @@ class Prober:
                 ridge = fit_ridge(mean.images, mean.targets, num_classes)
                 results['linear'] = accuracy(ridge(val_mean.images).argmax(1), val.targets)
         if 'attentive' in self.probes:
-            predicted = attentive_predict(
-                train, val, encoder.num_heads, num_classes, self.progress
-            )
+            predicted = attentive_predict(train, val, encoder.num_heads, num_classes, self.progress)
             results['attentive'] = accuracy(predicted, val.targets)
         with torch.no_grad():
             results['effective_rank'] = effective_rank(mean.images)
