@@ -36,18 +36,22 @@ OUTS = ('cls', 'mean', 'maps')
 Features = np.ndarray | list[np.ndarray]
 
 
-def central_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+def central_crop(
+    image: Image.Image,
+    size: tuple[int, int],
+    resample: Image.Resampling = Image.Resampling.BICUBIC,
+) -> Image.Image:
     """Resize and cut an image as ImageNet's evaluation does.
 
     Args:
-        image: RGB.
-        size: (h, w) of the crop in pixels. The short edge becomes 256/224 of its longer side first,
-            bicubically.
+        image: RGB, or a mask.
+        size: (h, w) of the crop in pixels. The short edge becomes 256/224 of its longer side first.
+        resample: How; of a mask to the nearest pixel.
     """
     edge = round(max(size) * 256 / 224)
     short = min(image.size)
     width, height = (int(edge * side / short) for side in image.size)
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    image = image.resize((width, height), resample)
     left, top = round((width - size[1]) / 2), round((height - size[0]) / 2)
     return image.crop((left, top, left + size[1], top + size[0]))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from .curves import plot_curves, read_scalars
+from .curves import plot_curves, plot_probes, read_probes, read_scalars
 from .tables import grid, read_results, tables
 
 # Scalars that are shown where a run logged them.
@@ -73,6 +73,16 @@ def curves(root: Path) -> Iterator[str]:
         data = io.BytesIO()
         plot_curves({run.name: scalars}, keys).savefig(data, dpi=70)
         yield figure(Image.open(data), str(run.relative_to(root)))
+
+
+def probes(root: Path) -> Iterator[str]:
+    """Probes of each pretraining, over its epochs."""
+    for run in runs(root):
+        found = read_probes(run)
+        if found:
+            data = io.BytesIO()
+            plot_probes(found).savefig(data, dpi=80)
+            yield figure(Image.open(data), f'{run.relative_to(root)}: frozen features')
 
 
 def reconstructions(root: Path) -> Iterator[str]:
@@ -151,6 +161,7 @@ def make_report(root: Path, title: str, published: list[dict]) -> str:
         parts.append(html_table(head, body))
         parts += [f'<div class="note">{html.escape(note)}</div>' for note in notes]
     for name, section in (
+        ('Probes', probes(root)),
         ('Reconstructions', reconstructions(root)),
         ('Predictions', predictions(root)),
         ('Curves', curves(root)),

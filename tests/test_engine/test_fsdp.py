@@ -11,7 +11,8 @@ from mmengine.registry import MODEL_WRAPPERS
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from adpe_mm.engine import AdversaryProjectionHook, LayerDecayOptimWrapperConstructor
-from tests.helpers import tiny_model
+from adpe_mm.evaluation.probes.encoders import copy_encoder
+from tests.helpers import tiny_config, tiny_model
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'pretrain' / 'adpe_vit-h_1600e_fsdp.py'
 STEPS, EPS = 3, 1e-3
@@ -51,6 +52,7 @@ def build():
     for layer in [*model.backbone.layers, *model.neck.layers]:
         torch.nn.init.normal_(layer.attn.rpe.table)
     loss = type(model).loss
+    model.forward_noise = None
     model.loss = lambda inputs, data_samples: loss(model, inputs, noise=model.forward_noise)
     return model
 
@@ -100,3 +102,39 @@ def test_two_sharded_processes_equal_one_plain(tmp_path):
         torch.testing.assert_close(
             torch.from_numpy(weights[name]), param.data, atol=1e-5, rtol=1e-3
         )
+
+
+def copying_process(rank: int, store: str, results: dict) -> None:
+    dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    model = build()
+    wrapper = Config.fromfile(CONFIG).strategy.model_wrapper
+    whole = MODEL_WRAPPERS.build(
+        wrapper, default_args=dict(module=model, device_id=torch.device('cpu'))
+    )
+    before = [param.detach().clone() for param in whole.parameters()]
+    encoder = copy_encoder(whole, tiny_config('rpe', 'coordinate'))
+    images = torch.randn(2, 3, 16, 24, generator=torch.Generator().manual_seed(3))
+    features = encoder(images)[0]
+    same = all(map(torch.equal, before, whole.parameters()))
+    # It trains on as before: the shards are those of the optimiser.
+    whole(images, None, mode='loss')['loss'].backward()
+    results[rank] = features.numpy(), same
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_a_sharded_network_is_copied_whole_to_be_probed(tmp_path):
+    with mp.Manager() as manager:
+        results = manager.dict()
+        mp.spawn(copying_process, (str(tmp_path / 'store'), results), nprocs=2)
+        found = dict(results)
+    backbone = build().backbone.eval()
+    images = torch.randn(2, 3, 16, 24, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        (tokens,) = backbone(images)  # (2, 1 + 24, E)
+    for rank in (0, 1):
+        features, same = found[rank]
+        expected = tokens[:, 1:].transpose(1, 2).unflatten(2, (4, 6))
+        torch.testing.assert_close(torch.from_numpy(features), expected, atol=1e-5, rtol=1e-4)
+        assert same
