@@ -7,7 +7,7 @@
         work_dirs/mae_vit-mini_rpe.pth --rpe-lookup interpolate --num-heads 4
     tools/dist_train.sh configs/pretrain/adpe_vit-mini_from-mae_mini.py 2
 
-Measured against `adpe_vit-mini_mini.py` in its first 102 iterations: see README.md.
+Measured against scratch, with a source of more scenes: see README.md.
 """
 
 _base_ = './adpe_vit-mini_mini.py'
