@@ -35,9 +35,6 @@ def main() -> None:
     parser.add_argument(
         '--bands', type=int, nargs=3, help='which are shown as red, green and blue, from 0'
     )
-    parser.add_argument(
-        '--bands', type=int, nargs=3, help='which are shown as red, green and blue, from 0'
-    )
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, help='overrides')
     args = parser.parse_args()
     cfg = read_config(args.config, args.cfg_options)
