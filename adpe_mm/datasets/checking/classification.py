@@ -1,6 +1,5 @@
 """Class folders, lists of labels, and what the network expects of them."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from .files import (
     some,
 )
 from .findings import Findings
+from .folders import bad_line, check_names, class_folders, compare_folders
 from .sources import Source
 
 COUNTED = 20  # classes whose images are counted one by one in the facts
@@ -63,9 +63,9 @@ def check_classification(cfg: Config, findings: Findings, every: bool) -> None:
         folders = class_folders(dataset)
         training = loader == 'train_dataloader'
         for other in [] if training else trained[:1]:
-            _compare_folders(other, source, folders, dataset, findings)
+            compare_folders(other.folders, other.root, source, folders, dataset, findings)
         if len(findings.problems) == before:
-            _check_names(source, dataset, folders, findings)
+            check_names(source, dataset, folders, findings)
         if len(findings.problems) > before:
             continue
         split = _load(source, dataset, folders, findings)
@@ -83,74 +83,10 @@ def check_classification(cfg: Config, findings: Findings, every: bool) -> None:
     check_batches(cfg, sum(len(split.paths) for split in trained), findings)
 
 
-def class_folders(dataset: BaseDataset) -> list[str] | None:
-    """The folders by whose sorted names mmpretrain numbers classes; None where a list does."""
-    root = getattr(dataset, 'img_prefix', None)
-    if dataset.ann_file or not getattr(dataset, 'with_label', False) or not root:
-        return None
-    if not os.path.isdir(root):
-        return None
-    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
-
-
-def _compare_folders(
-    trained: Split, source: Source, folders: list[str] | None, dataset: BaseDataset,
-    findings: Findings,
-) -> None:  # fmt: skip
-    if trained.folders is None or folders is None or trained.folders == folders:
-        return
-    here, there = dataset.img_prefix, trained.root
-    missing, more = set(trained.folders) - set(folders), set(folders) - set(trained.folders)
-    parts = [f"'{here}' lacks {some(sorted(missing))} of '{there}'"] if missing else []
-    parts += [f"'{here}' has {some(sorted(more))}, which '{there}' lacks"] if more else []
-    moved = [n for n in folders if n in trained.folders]
-    moved = [n for n in moved if folders.index(n) != trained.folders.index(n)]
-    text = f'the class folders of {source.setting} are not those of training: {", ".join(parts)}'
-    if moved or more:
-        findings.problems.append(
-            f'{text}; folders are numbered in the order of their names, so {some(moved or more)} '
-            'would have another label: make the missing folders, which may be empty, or remove '
-            'those that are too many'
-        )
-    else:
-        findings.warnings.append(f'{text}; the others keep their labels, as it is the last ones')
-
-
-def _check_names(
-    source: Source, dataset: BaseDataset, folders: list[str] | None, findings: Findings
-) -> None:
-    """Names of the config, against the folders."""
-    names = dataset.CLASSES
-    if names is None or folders is None:
-        return
-    names = list(names)
-    if len(names) != len(folders):
-        findings.problems.append(
-            f"'{dataset.img_prefix}' has {len(folders)} class folders ({some(folders)}), but "
-            f'{source.setting} names {len(names)} classes ({some(names)}): leave '
-            f'{source.setting}.metainfo.classes out, which takes the names of the folders, or name '
-            'as many'
-            + (", and set type='CustomDataset'" if source.type.startswith('ImageNet') else '')
-        )
-        return
-    wrong = [(n, f) for n, f in zip(names, folders, strict=True) if n != f]
-    if any(name in folders for name, _ in wrong):
-        findings.problems.append(
-            f'{source.setting}.metainfo.classes has {some(n for n, _ in wrong)} where the sorted '
-            f"folders of '{dataset.img_prefix}' have {some(f for _, f in wrong)}: name the classes "
-            'in the order of the folders, or leave them out'
-        )
-    elif wrong and len(wrong) < len(names):  # all others are the folders' names, as all could be
-        findings.warnings.append(
-            f'{source.setting}.metainfo.classes calls the folder {wrong[0][1]!r} {wrong[0][0]!r}: '
-            'is that meant?'
-        )
-
-
 def _load(
     source: Source, dataset: BaseDataset, folders: list[str] | None, findings: Findings
 ) -> Split | None:
-    line = _bad_line(dataset)
+    line = bad_line(dataset)
     if line is not None:
         findings.problems.append(line)
         return None
@@ -166,21 +102,6 @@ def _load(
         [sample['img_path'] for sample in samples if 'img_path' in sample],
         np.concatenate([np.atleast_1d(label) for label in labels]) if labels else np.zeros(0, int),
     )
-
-
-def _bad_line(dataset: BaseDataset) -> str | None:
-    """The line of a list of mmpretrain's CustomDataset that is no path and label, if there is."""
-    path = dataset.ann_file
-    if not getattr(dataset, 'with_label', False) or not path or not os.path.isfile(path):
-        return None
-    with open(path, encoding='utf-8') as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip().rpartition(' ')[2].isdigit() or ' ' not in line.strip():
-                return (
-                    f"line {number} of '{path}' is {line.strip()!r}, but should be the path of an "
-                    'image, a blank, and the number of its class, from 0 on'
-                )
-    return None
 
 
 def _check_numbers(cfg: Config, split: Split, first: bool, findings: Findings) -> None:
