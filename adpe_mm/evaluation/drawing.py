@@ -133,18 +133,17 @@ def as_rgb(pixels: np.ndarray) -> np.ndarray:
     """What can be shown of pixels as OpenMMLab's pipelines have them.
 
     Args:
-        pixels: (H, W), or (H, W, bands): BGR, or other bands, of which the first three are taken
-            for blue, green and red (the first alone if there are two); of any dtype.
+        pixels: (H, W), or (H, W, bands): three are BGR; of more the first three are shown as red,
+            green and blue, of fewer the first as grey. Of any dtype.
 
     Returns:
         (H, W, 3) uint8, RGB, contiguous.
     """
     if pixels.ndim == 2:
         pixels = pixels[..., None]
-    pixels = pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, axis=2)
-    if pixels.dtype != np.uint8:
-        pixels = to_8_bits(pixels, None)
-    return np.ascontiguousarray(pixels[..., ::-1])
+    bands = {1: [0, 0, 0], 2: [0, 0, 0], 3: [2, 1, 0]}.get(pixels.shape[2], [0, 1, 2])
+    pixels = pixels[..., bands]
+    return np.ascontiguousarray(pixels if pixels.dtype == np.uint8 else to_8_bits(pixels, None))
 
 
 def panel_size(size: tuple[int, int]) -> tuple[int, int]:

@@ -4,7 +4,7 @@
     python tools/visualizations/predict.py CONFIG CHECKPOINT my_photos --out predictions
     python tools/visualizations/predict.py CONFIG CHECKPOINT --attention    # of the test set
 
-docs/predictions.md says what it writes, and what the numbers in it mean:
+docs/guides/predictions.md says what it writes, and what the numbers in it mean:
 
     OUT/drawn/NAME.png       the image with the class, the masks or the boxes over it
     OUT/scores.csv           classification: the score of each class for each image
