@@ -7,7 +7,6 @@ grid, N = R * C patches, L = N + 1 tokens with cls, E embedding width.
 from collections.abc import Sequence
 
 import torch
-from mmcv.cnn.bricks import DropPath
 from mmcv.cnn.bricks.transformer import FFN, PatchEmbed
 from mmengine.logging import print_log
 from mmengine.model import BaseModule, ModuleList
@@ -20,6 +19,7 @@ from adpe_mm.errors import UserError
 from adpe_mm.registry import MODELS
 
 from ..layers.attention import Attention
+from ..layers.drop_path import DropPath
 from ..layers.irpe import OF_SCRATCH, Perturbation
 from ..layers.position import resize_pos_embed, sincos_position_grid
 from ..layers.windows import from_windows, to_windows
