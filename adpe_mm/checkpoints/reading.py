@@ -67,9 +67,13 @@ def _read_pickle(path: str | Path, map_location: str) -> dict:
         raise
     except Exception as error:  # whatever torch raises for what is in a file
         code = re.search(r'GLOBAL ([\w.]+)', str(error))
-        if isinstance(error, UnpicklingError) and code:
+        with open(path, 'rb') as file:
+            archive = file.read(2) == b'PK'
+        if isinstance(error, UnpicklingError) and (code or archive):
+            # An archive is as it was written: what torch refuses is in it on purpose.
+            held = code[1] if code else 'more than tensors and plain values'
             raise UserError(
-                f"'{path}' cannot be read as weights only, as it holds {code[1]} too, which could "
+                f"'{path}' cannot be read as weights only, as it holds {held} too, which could "
                 "run code: save {'model': state_dict} alone where it was made, and use that file"
             ) from error
         raise UserError(

@@ -135,8 +135,8 @@ def spread(paths: list[str], limit: int) -> list[str]:
 def central_part(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(h, w, bands) uint8, the largest central part of (H, W, bands) of that shape, resized."""
 
-    def fit(part: np.ndarray) -> np.ndarray:
-        return np.array(ImageOps.fit(Image.fromarray(part), size[::-1], Image.Resampling.BICUBIC))
+    def fit(part: Image.Image) -> Image.Image:
+        return ImageOps.fit(part, size[::-1], Image.Resampling.BICUBIC)
 
     return by_bands(fit, pixels)
 

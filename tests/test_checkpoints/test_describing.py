@@ -56,6 +56,7 @@ def test_pretraining_says_what_it_was(trained, tmp_path, ending):
         num_layers=2,
         num_heads=3,
         patch_size=4,
+        in_channels=3,
         img_size=[16, 24],
         position='rpe',
         rpe_lookup='interpolate',
