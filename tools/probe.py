@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from mmengine.utils import to_2tuple
 
+from adpe_mm.datasets import stated_channels
 from adpe_mm.errors import UserError
 from adpe_mm.evaluation.probes import (
     PROBES,
@@ -76,23 +77,32 @@ def main() -> None:
         workers = len(os.sched_getaffinity(0))
     size = args.size and to_2tuple(args.size[0] if len(args.size) == 1 else args.size)
     statistics = {name: getattr(args, name) for name in ('mean', 'std') if getattr(args, name)}
-    prober = args.data and Prober(
-        args.data, size, args.max_train, args.max_val, args.probes, workers, args.value_range, True
-    )
-    rows = {}
-    names = [Path(args.checkpoint).name] + ['random weights'] * args.random
-    for name, seed in zip(names, (None, 0), strict=False):
-        encoder = read_encoder(args.checkpoint, seed, statistics).to(args.device)
-        rows[name] = prober(encoder) if prober else {}
-        if args.masks:
+    seeds = {Path(args.checkpoint).name: None} | ({'random weights': 0} if args.random else {})
+    encoders = {
+        name: read_encoder(args.checkpoint, seed, statistics).to(args.device)
+        for name, seed in seeds.items()
+    }
+    encoder = next(iter(encoders.values()))
+    rows: dict[str, dict] = {name: {} for name in encoders}
+    if args.data:
+        prober = Prober(
+            args.data,
+            size,
+            args.max_train,
+            args.max_val,
+            args.probes,
+            workers,
+            args.value_range,
+            stated_channels(encoder.in_channels),
+            progress=True,
+        )
+        rows = {name: prober(encoder) for name, encoder in encoders.items()}
+    if args.masks:
+        size = size or tuple(to_2tuple(encoder.patch_embed.init_input_size))
+        limits = args.max_train, args.max_val
+        for name, encoder in encoders.items():
             rows[name]['segmentation'] = segmentation_probe(
-                encoder,
-                args.masks,
-                size or tuple(to_2tuple(encoder.patch_embed.init_input_size)),
-                args.max_train,
-                args.max_val,
-                workers,
-                progress=True,
+                encoder, args.masks, size, *limits, workers, progress=True
             )
     written = dict(format='adpe_mm.probe/1', checkpoint=args.checkpoint, data=args.data)
     text = json.dumps(dict(written, masks=args.masks, probes=rows), indent=2)

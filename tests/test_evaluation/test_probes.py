@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from adpe_mm.errors import MissingFile, UserError
+from adpe_mm.evaluation.probes import Prober
 from adpe_mm.evaluation.probes.attentive import AttentiveHead, attentive_predict
 from adpe_mm.evaluation.probes.description import (
     attention_distance,
@@ -257,6 +258,20 @@ def test_labelled_images_in_each_layout(tmp_path):
     (tmp_path / 'tabs.txt').write_text('a b.png\tone\nc.png\ttwo three\n')
     with pytest.raises(UserError, match="class 'one'.*has one image"):
         find_labelled(tmp_path / 'tabs.txt', 100, 100)
+
+
+def test_images_of_another_number_of_bands(tmp_path):
+    rng = np.random.default_rng(0)
+    for label, name in enumerate('ab'):
+        (tmp_path / name).mkdir()
+        for i in range(10):
+            pixels = rng.integers(0, 100, (24, 40, 2), dtype=np.uint8)
+            pixels[..., 1] += 100 * label
+            np.save(tmp_path / name / f'{i}.npy', pixels)
+    model = network(in_channels=2)
+    model.data_preprocessor = MultiCropPreprocessor(mean=(100, 100), std=(50, 50))
+    found = Prober(tmp_path, channels=2, probes=['linear'])(model)
+    assert found['num_train'] == 16 and found['linear'] == 100
 
 
 def test_mistakes_in_labelled_images(tmp_path):

@@ -20,7 +20,7 @@ from adpe_mm.checkpoints import (
     unwrap,
 )
 from adpe_mm.errors import UserError
-from adpe_mm.models import AdPEViT, MultiCropPreprocessor
+from adpe_mm.models import AdPEViT, MultiCropPreprocessor, check_statistics
 
 # Arrays of a classifier of timm or MAE, which do not change its features.
 HEADS = r'(head|head_dist|fc_head)\..*'
@@ -43,6 +43,7 @@ def encoder_of(weights: dict[str, Tensor], config: dict, statistics: dict) -> Ad
     own = {n: v for n, v in weights.items() if not n.startswith('backbone.ln2.')}
     model.load_pretrained(own)
     model.data_preprocessor = MultiCropPreprocessor(**statistics)
+    check_statistics(model.data_preprocessor, model.in_channels)
     return model.requires_grad_(False).eval()
 
 

@@ -13,6 +13,7 @@ from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from adpe_mm.datasets import first_pipeline
 from adpe_mm.errors import UserError
 from adpe_mm.registry import HOOKS
 from adpe_mm.version import somebody_watches
@@ -51,7 +52,8 @@ class ProbeHook(Hook):
     epoch and what they cost, in ``probes.jsonl`` of the log's folder, which the report and
     ``plot_curves.py --probes`` draw.
 
-    It judges a copy of the backbone, in float32, and restores every generator: training is the
+    Images are read as those of the training are: as many bands, of the same range of values. It
+    judges a copy of the backbone, in float32, and restores every generator: training is the
     same, bit for bit, with and without the hook.
 
     Args:
@@ -67,7 +69,6 @@ class ProbeHook(Hook):
         max_train: See `Prober`.
         max_val: See `Prober`.
         probes: See `Prober`.
-        value_range: See `Prober`.
 
     Raises:
         FileNotFoundError: At the start of training, if there are no such images.
@@ -87,7 +88,6 @@ class ProbeHook(Hook):
         max_train: int = 5000,
         max_val: int = 2000,
         probes: Sequence[str] = PROBES,
-        value_range: tuple[float, float] | None = None,
     ) -> None:
         if interval is not None and interval < 1:
             raise UserError(f'ProbeHook.interval must be at least 1 epoch, or None, got {interval}')
@@ -102,16 +102,21 @@ class ProbeHook(Hook):
             max_train=max_train,
             max_val=max_val,
             probes=probes,
-            value_range=value_range,
         )
         self.seconds = 0.0  # that the last probe took
 
     def before_train(self, runner: Runner) -> None:
-        with undisturbed():
-            workers = self.num_workers
-            if workers is None:
-                workers = runner.train_dataloader.num_workers
-            self.prober = Prober(**self.options, num_workers=workers, progress=somebody_watches())
+        steps = first_pipeline(runner.cfg.train_dataloader.dataset)
+        as_trained = {
+            name: next((step[name] for step in steps if name in step), None)
+            for name in ('value_range', 'channels')
+        }
+        workers = self.num_workers
+        if workers is None:
+            workers = runner.train_dataloader.num_workers
+        self.prober = Prober(
+            **self.options, **as_trained, num_workers=workers, progress=somebody_watches()
+        )
         self.ended = time.monotonic()
         if runner.iter == 0:
             self._probe(runner, runner.epoch)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from adpe_mm.datasets import find_images
+from adpe_mm.datasets import extensions, find_images
 from adpe_mm.errors import MissingFile, UserError
 
 VAL_FOLDERS = ('val', 'validation', 'test')
@@ -41,7 +41,9 @@ class Labelled:
     val: Split
 
 
-def find_labelled(data: str | Path, max_train: int, max_val: int) -> Labelled:
+def find_labelled(
+    data: str | Path, max_train: int, max_val: int, channels: int | None = None
+) -> Labelled:
     """Find labelled images.
 
     Args:
@@ -56,6 +58,7 @@ def find_labelled(data: str | Path, max_train: int, max_val: int) -> Labelled:
             Where nothing is set apart, every fifth image of each class is to judge by.
         max_train: Images to fit on, at most: as many of each class, spread over its files.
         max_val: Images to judge by, at most.
+        channels: Number of bands; None for RGB.
 
     Raises:
         FileNotFoundError: If there is no such folder or list, or no image in it.
@@ -67,9 +70,9 @@ def find_labelled(data: str | Path, max_train: int, max_val: int) -> Labelled:
     elif data.is_dir():
         parts = [data / name for name in VAL_FOLDERS if (data / name).is_dir()]
         if (data / 'train').is_dir() and parts:
-            train, val = _class_folders(data / 'train'), _class_folders(parts[0])
+            train, val = (_class_folders(p, channels) for p in (data / 'train', parts[0]))
         else:
-            train, val = _class_folders(data), None
+            train, val = _class_folders(data, channels), None
     else:
         raise MissingFile(f"there is no folder or list of labelled images '{data}'")
     if len(train) < 2:
@@ -99,12 +102,12 @@ def find_labelled(data: str | Path, max_train: int, max_val: int) -> Labelled:
     return Labelled(classes, _split(train, classes, max_train), _split(val, classes, max_val))
 
 
-def _class_folders(folder: Path) -> dict[str, list[str]]:
+def _class_folders(folder: Path, channels: int | None) -> dict[str, list[str]]:
     """Paths by the names of the folders that they are below."""
     folders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith('.'))
     if not folders:
         raise UserError(f"'{folder}' has no folder for each class: sort the images into some")
-    return {path.name: find_images([path]) for path in folders}
+    return {path.name: find_images([path], extensions(channels)) for path in folders}
 
 
 def _listed(file: Path) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ from mmengine.dist import get_world_size
 from mmengine.utils import to_2tuple
 from torch import Tensor
 
+from adpe_mm.datasets import ValueRange
 from adpe_mm.errors import UserError
 from adpe_mm.models import AdPEViT
 
@@ -70,7 +71,8 @@ class Prober:
         max_val: Images to judge by, at most.
         probes: Which are fitted, of 'knn', 'linear' and 'attentive'.
         num_workers: Processes that read.
-        value_range: (low, high) of files that have not 8 bits: see `read_image`.
+        value_range: What becomes 0 and 255 in files that have not 8 bits: see `read_image`.
+        channels: Number of bands of the images; None for RGB.
         progress: Whether bars are drawn on stderr.
 
     Raises:
@@ -86,7 +88,8 @@ class Prober:
         max_val: int = 2000,
         probes: Sequence[str] = PROBES,
         num_workers: int = 0,
-        value_range: tuple[float, float] | None = None,
+        value_range: ValueRange = None,
+        channels: int | None = None,
         progress: bool = False,
     ) -> None:
         unknown = sorted(set(probes) - set(PROBES))
@@ -96,11 +99,12 @@ class Prober:
             raise UserError(
                 f'max_train and max_val must be at least 1, got {max_train} and {max_val}'
             )
-        self.images = find_labelled(data, max_train, max_val)
+        self.images = find_labelled(data, max_train, max_val, channels)
         self.size = size
         self.probes = tuple(probes)
         self.num_workers = num_workers
         self.value_range = value_range
+        self.channels = channels
         self.progress = progress
         self.read: dict[tuple, tuple[Share, Share]] = {}
 
@@ -111,7 +115,7 @@ class Prober:
         if size not in self.read:
             self.read[size] = tuple(
                 read_share(
-                    ImagesInOrder(split.paths, size, self.value_range),
+                    ImagesInOrder(split.paths, size, self.value_range, self.channels),
                     split.labels,
                     self.num_workers,
                     self.progress,

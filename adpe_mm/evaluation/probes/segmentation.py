@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from adpe_mm.datasets import find_images
+from adpe_mm.datasets import extensions, find_images, stated_channels
 from adpe_mm.errors import MissingFile, UserError
 from adpe_mm.models import AdPEViT
 
@@ -59,7 +59,9 @@ class MasksInOrder(Dataset):
             return f'its mask cannot be read: {error}'
 
 
-def find_masks(folder: str | Path, part: str, limit: int) -> tuple[list[str], list[str]]:
+def find_masks(
+    folder: str | Path, part: str, limit: int, channels: int | None = None
+) -> tuple[list[str], list[str]]:
     """Images and masks of a part, spread evenly over all.
 
     Args:
@@ -67,6 +69,7 @@ def find_masks(folder: str | Path, part: str, limit: int) -> tuple[list[str], li
             ``annotations/{training,validation}``, as ADE20K has them.
         part: 'training' or 'validation'.
         limit: How many at most.
+        channels: Number of bands; None for RGB.
 
     Raises:
         FileNotFoundError: If a folder, or the mask of an image, is missing.
@@ -78,10 +81,9 @@ def find_masks(folder: str | Path, part: str, limit: int) -> tuple[list[str], li
                 f"there is no folder '{path}': the segmentation probe needs images and annotations "
                 'with training and validation in each'
             )
-    images = find_images([folders[0]])
-    chosen = [
-        images[i * len(images) // min(limit, len(images))] for i in range(min(limit, len(images)))
-    ]
+    images = find_images([folders[0]], extensions(channels))
+    number = min(limit, len(images))
+    chosen = [images[i * len(images) // number] for i in range(number)]
     masks = [str(folders[1] / Path(p).relative_to(folders[0]).with_suffix('.png')) for p in chosen]
     missing = [mask for mask in masks if not Path(mask).is_file()]
     if missing:
@@ -130,11 +132,14 @@ def segmentation_probe(
         FileNotFoundError: See `find_masks`.
         ValueError: If nothing can be read, or nothing is labelled.
     """
-    shares = []
+    shares, channels = [], stated_channels(encoder.in_channels)
     for part, limit in zip(PARTS, (max_train, max_val), strict=True):
-        images, masks = find_masks(folder, part, limit)
+        images, masks = find_masks(folder, part, limit, channels)
         pixels = read_share(
-            ImagesInOrder(images, size, None), MasksInOrder(masks, size), num_workers, progress
+            ImagesInOrder(images, size, None, channels),
+            MasksInOrder(masks, size),
+            num_workers,
+            progress,
         )
         shares.append(encode(encoder, pixels, f'encoding the images of {part}', progress))
     train, val = shares
