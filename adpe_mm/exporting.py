@@ -36,13 +36,13 @@ class Export(NamedTuple):
     """What was exported.
 
     Attributes:
-        shape: (H, W) of the images, in pixels.
+        shape: (channels, H, W) of an image, in pixels.
         outputs: Name and shape of each output, of a batch of `CHECKED`.
         difference: Between the file's outputs and the network's, the largest over all entries,
             divided by the largest output if that is above 1; None if nothing could run the file.
     """
 
-    shape: tuple[int, int]
+    shape: tuple[int, int, int]
     outputs: dict[str, tuple[int, ...]]
     difference: float | None
 
@@ -195,7 +195,9 @@ def export_model(
         for file in Path(folder).iterdir():  # beside a large ONNX file lie its weights
             os.replace(file, out.parent / file.name)
     shapes = (tuple(value.shape) for value in expected)
-    return Export(size, dict(zip(network.outputs, shapes, strict=True)), difference)
+    return Export(
+        (backbone.in_channels, *size), dict(zip(network.outputs, shapes, strict=True)), difference
+    )
 
 
 def _difference(found: Tensor, expected: Tensor) -> float:

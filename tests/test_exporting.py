@@ -146,7 +146,7 @@ def test_equal_outputs(suffix, kind, positions, tmp_path):
     model, path = trained(kind, positions, tmp_path)
     out = tmp_path / 'out' / f'model.{suffix}'
     done = export_model(path, out)
-    assert done.shape == (H, W) and done.difference <= tolerance
+    assert done.shape == (3, H, W) and done.difference <= tolerance
     assert list(done.outputs) == ['features' if kind == 'backbone' else 'logits']
     for batch in (1, 5):
         expected = of_the_library(kind, model, batch)

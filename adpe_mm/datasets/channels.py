@@ -39,6 +39,7 @@ def fit_channels(cfg: Config) -> None:
         ValueError: If a reader states another number of bands, or is none of this package.
     """
     model = cfg.get('model') or {}
+    model = model.get('module', model)  # of test-time augmentation
     channels = (model.get('backbone') or {}).get('in_channels', 3)
     for where in (*LOADERS, 'tta_pipeline'):
         for steps in _pipelines(cfg.get(where)):

@@ -44,7 +44,7 @@ def main() -> None:
         f'{name} ({", ".join(["batch", *map(str, shape[1:])])})'
         for name, shape in done.outputs.items()
     )
-    print(f'wrote {args.out}: images (batch, 3, {done.shape[0]}, {done.shape[1]}) -> {outputs}')
+    print(f'wrote {args.out}: images (batch, {", ".join(map(str, done.shape))}) -> {outputs}')
     if done.difference is None:
         print('not compared with the network: for that, pip install onnxruntime')
     else:
