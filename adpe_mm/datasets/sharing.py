@@ -40,7 +40,7 @@ def too_little_shared_memory(loader: DataLoader, processes: int = 1) -> str | No
         f'{FOLDER} has {free / 1e9:.3g} GB free, and the batches of {loader.num_workers} workers'
         f' in {processes} processes may take {needed / 1e9:.3g} GB: a worker that finds it full is '
         f'killed by SIGBUS. Start the container with --shm-size={needed / 2**30 + 1:.0f}g or '
-        '--ipc=host, or lower train_dataloader.num_workers or prefetch_factor (docs/guides/clusters.md)'
+        '--ipc=host, or lower train_dataloader.num_workers (docs/guides/clusters.md)'
     )
 
 
