@@ -79,6 +79,15 @@ def find_place(launcher: str, env: Mapping[str, str], gpus: int) -> Place:
     return Place(rank, number, local_rank, device, port_of_job(env))
 
 
+def local_processes(env: Mapping[str, str]) -> int:
+    """Processes of the run on this machine, as far as the environment says; else 1."""
+    names = ('LOCAL_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_SIZE', 'MPI_LOCALNRANKS')
+    found = next((env[name] for name in names if name in env), None)
+    # '8', or '8(x2),4' of machines that have different numbers
+    found = found or env.get('SLURM_STEP_TASKS_PER_NODE', '1').split(',')[0].split('(')[0]
+    return int(found)
+
+
 def port_of_job(env: Mapping[str, str]) -> int:
     """The port of ``MASTER_PORT``, or one that other jobs on the same machine hardly have.
 
@@ -109,8 +118,7 @@ def first_machine(place: Place, env: Mapping[str, str]) -> str:
         return listed.stdout.split()[0]
     if nodes:
         return nodes
-    here = env.get('OMPI_COMM_WORLD_LOCAL_SIZE') or env.get('MPI_LOCALNRANKS') or place.number
-    if int(here) == place.number:
+    if place.number in (1, local_processes(env)):
         return '127.0.0.1'
     raise MachineError(
         'MASTER_ADDR must name the machine of process 0: mpirun -x MASTER_ADDR=node0 (OpenMPI) or '

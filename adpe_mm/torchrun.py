@@ -22,7 +22,7 @@ ENDED = {STATUS, *(-number for number in SIGNALS)}
 
 
 def lengthen_grace() -> None:
-    """Let processes take their time to save; torch reads the variable from 2.12 on only."""
+    """Let processes take their time to save; torch 2.14 reads the variable, 2.11 does not."""
     PContext.close.__defaults__ = (None, GRACE)
 
 

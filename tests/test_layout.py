@@ -30,7 +30,7 @@ MAY_IMPORT = {
         'datasets',
     },
     'evaluation': {
-        'version', 'registry', 'options', 'launch', 'checkpoints', 'models', 'datasets',
+        'version', 'registry', 'options', 'stopping', 'launch', 'checkpoints', 'models', 'datasets',
         'engine',
     },
     'api': {

@@ -6,6 +6,7 @@ from .images import Images, collate_crops, start_worker
 from .masks import LoadAnnotations
 from .reading import UnreadableImage, ValueRange, check_value_range, count_bands, read_image
 from .samplers import EpochSampler, SampleKey
+from .sharing import too_little_shared_memory
 from .transforms import (
     ClampedResizedCrop,
     LeftOut,
@@ -41,5 +42,6 @@ __all__ = [
     'read_image',
     'share_classes',
     'start_worker',
+    'too_little_shared_memory',
     'stated_channels',
 ]

@@ -2,6 +2,7 @@
 several processes on a CPU, and reads checkpoints as weights only.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,11 +25,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from adpe_mm.checkpoints import find_weights, read_checkpoint, unwrap, write_checkpoint
-from adpe_mm.datasets import fit_channels, guard_files
+from adpe_mm.datasets import fit_channels, guard_files, too_little_shared_memory
 from adpe_mm.engine.hooks.compile import CompileHook
 from adpe_mm.engine.hooks.unreadable import UnreadableImagesHook
 from adpe_mm.engine.schedules import check_times, in_iterations
 from adpe_mm.models import check_statistics
+from adpe_mm.processes import local_processes
 from adpe_mm.registry import RUNNERS
 from adpe_mm.stopping import outlive_signals, stop
 from adpe_mm.version import compare_versions, somebody_watches, untested
@@ -149,6 +151,9 @@ class AdPERunner(Runner):
                 seed=self.seed,
                 diff_rank_seed=self._randomness_cfg.get('diff_rank_seed', False),
             )
+        shortage = too_little_shared_memory(self._train_dataloader, local_processes(os.environ))
+        if shortage:
+            self.logger.warning(shortage)
         if any(isinstance(hook, UnreadableImagesHook) for hook in self.hooks):
             guard_files(self._train_dataloader.dataset, skips=True)
         return super().build_train_loop(loop)
@@ -197,6 +202,14 @@ class AdPERunner(Runner):
         options = self.cfg.get('compile')
         if target == 'train_step' and options not in (None, False):
             self.register_hook(CompileHook(**(options if isinstance(options, dict) else {})))
+
+    def set_randomness(
+        self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False
+    ) -> None:
+        """Seed all generators; ``deterministic`` asks cuBLAS for it too, which torch demands."""
+        if deterministic:
+            os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
+        super().set_randomness(seed, diff_rank_seed, deterministic)
 
     def train(self) -> nn.Module:
         """Train; after an error signals mean again what they meant before."""

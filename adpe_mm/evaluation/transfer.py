@@ -3,12 +3,15 @@
 import argparse
 import os
 import shlex
+import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mmengine.config import Config
@@ -17,6 +20,7 @@ from adpe_mm.checkpoints import describe
 from adpe_mm.errors import MachineError, UserError
 from adpe_mm.launch import read_config
 from adpe_mm.options import Option
+from adpe_mm.stopping import die_with_parent
 
 TASKS = ('cls', 'seg', 'det')
 
@@ -173,24 +177,35 @@ def execute(run: Run, tools: Path, processes: int) -> None:
     run.work_dir.mkdir(parents=True, exist_ok=True)
     log = run.work_dir / 'output.log'
     start = time.monotonic()
+    command = run.local_command(tools, processes)
+    _call(run.name, command, log, PORT=free_port(), PYTHON=sys.executable)
+    run.mark.touch()
+    print(f'{run.name}: done in {time.monotonic() - start:.0f} s', flush=True)
+
+
+def _call(name: str, command: list[str], log: Path, **environment: str) -> None:
+    """Run a command, which ends with this process: by a signal upon which it may save.
+
+    Raises:
+        MachineError: If it fails.
+    """
     with open(log, 'a', encoding='utf-8') as output:
         process = subprocess.Popen(
-            run.local_command(tools, processes),
+            command,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=dict(os.environ, PORT=free_port(), PYTHON=sys.executable),
+            env=dict(os.environ, **environment),
+            preexec_fn=partial(die_with_parent, signal.SIGTERM),
         )
         try:
             code = process.wait()
-        except BaseException:  # stopped: have it save a checkpoint
+        except BaseException:
             process.terminate()
             process.wait()
             raise
     if code:
         tail = '\n  '.join(log.read_text(encoding='utf-8', errors='replace').splitlines()[-15:])
-        raise MachineError(f'{run.name} failed, see {log}:\n  {tail}')
-    run.mark.touch()
-    print(f'{run.name}: done in {time.monotonic() - start:.0f} s', flush=True)
+        raise MachineError(f'{name} failed, see {log}:\n  {tail}')
 
 
 def predict(run: Run, tools: Path) -> None:
@@ -198,17 +213,18 @@ def predict(run: Run, tools: Path) -> None:
     out = run.work_dir / 'predictions'
     if out.exists():
         return
+    unfinished = out.with_name('.predictions.tmp')
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
     script = tools / 'visualizations' / 'predict.py'
-    command = [sys.executable, script, run.config, run.checkpoint, '--out', out, '--max', '6']
-    log = run.work_dir / 'output.log'
-    with open(log, 'a', encoding='utf-8') as output:
-        subprocess.run(
-            [*map(str, command), '--cfg-options', *run.options],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=dict(os.environ, PYTHONPATH=str(tools.parent)),
-            check=True,
-        )
+    command = [sys.executable, script, run.config, run.checkpoint, '--out', unfinished]
+    command += ['--max', '6', '--cfg-options', *run.options]
+    _call(
+        f'{run.name}, predictions',
+        [*map(str, command)],
+        run.work_dir / 'output.log',
+        PYTHONPATH=str(tools.parent),
+    )
+    unfinished.rename(out)
 
 
 def execute_all(runs: list[Run], tools: Path, processes: int) -> None:

@@ -11,6 +11,8 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS, init_default_scope
 
 from adpe_mm.engine import UnreadableImagesHook
+from tests.test_engine.test_stopping import ended
+from tests.test_engine.test_stopping import run as run_processes
 from tests.test_engine.toy import NUMBER, draw, make_runner
 from tests.test_transfer import CONFIGS, options
 
@@ -53,6 +55,16 @@ def test_too_many_stop_the_run(tmp_path):
     failed, opened = map(int, re.match(r'(\d+) of (\d+) ', str(error.value)).groups())
     assert 20 <= opened < 30 and failed > 2
     assert opened == 4 * (len(runner.record.losses) + 1) + failed
+
+
+def test_all_processes_stop_though_one_met_it(tmp_path, capfd):
+    """One broken image of twenty is in the batches of one of the two processes."""
+    images = draw(tmp_path / 'images', 20, broken=(4,))
+    hook = dict(type='adpe_mm.UnreadableImagesHook', max_fraction=0, min_images=1)
+    jobs, _ = run_processes(2, images, tmp_path / 'run', custom_hooks=[hook])
+    assert ended(jobs) == {1}
+    said = re.findall(r'train: 1 of 21 images could not be read.*', capfd.readouterr().err)
+    assert len(said) == 2 and all('04.png' in line for line in said)
 
 
 def test_all_broken_end_in_a_sentence(tmp_path):

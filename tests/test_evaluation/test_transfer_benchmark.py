@@ -1,8 +1,11 @@
 """tools/benchmarks/transfer.py plans the right runs, in order, and continues where it was."""
 
 import gzip
+import os
+import signal
 import subprocess
 import sys
+import time
 from argparse import Namespace
 from pathlib import Path
 
@@ -119,6 +122,65 @@ def test_a_run_that_fails_shows_its_log(arguments, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match='a/cls failed(.|\n)*the reason'):
         transfer.execute(run, ROOT / 'tools', 1)
     assert not run.mark.exists()
+
+
+CHAIN = """
+import sys
+from pathlib import Path
+from adpe_mm.evaluation import transfer
+from adpe_mm.launch import one_sentence_errors
+from adpe_mm.stopping import stop
+
+folder = Path(sys.argv[1])
+child = f'import os, time; open({str(folder / "child")!r}, "w").write(str(os.getpid()))'
+child += '; time.sleep(60)'
+transfer.Run.local_command = lambda *_: [sys.executable, '-c', child]
+with one_sentence_errors('transfer'):
+    stop.listen()
+    transfer.execute(transfer.Run('a/cls', 'none.py', folder, ()), folder, 1)
+"""
+
+
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGHUP', 'SIGKILL'])
+def test_its_commands_end_with_it(tmp_path, name):
+    job = subprocess.Popen(
+        [sys.executable, '-c', CHAIN, tmp_path], stderr=subprocess.PIPE, text=True,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+    )  # fmt: skip
+    written = tmp_path / 'child'
+    while not (written.exists() and written.read_text()):
+        assert job.poll() is None, job.stderr.read()
+        time.sleep(0.1)
+    job.send_signal(getattr(signal, name))
+    said = job.communicate(timeout=30)[1]
+    if name != 'SIGKILL':
+        assert (job.returncode, said) == (143, f'transfer: ended by {name}\n')
+    child = Path('/proc') / written.read_text()
+    for _ in range(50):
+        if not child.exists() or 'State:\tZ' in (child / 'status').read_text():
+            return
+        time.sleep(0.1)
+    os.kill(int(child.name), signal.SIGKILL)
+    raise AssertionError('the command is still there')
+
+
+def test_half_a_folder_of_predictions_is_drawn_anew(tmp_path, monkeypatch):
+    run = transfer.Run('a/cls/test', 'none.py', tmp_path, (), tmp_path / 'a.pth')
+    left = tmp_path / '.predictions.tmp'
+    (left / 'val').mkdir(parents=True)
+
+    def draws(code):
+        script = f'import os, sys; os.mkdir(sys.argv[4]); sys.exit({code})'
+        (tmp_path / 'visualizations').mkdir(exist_ok=True)
+        (tmp_path / 'visualizations' / 'predict.py').write_text(script)
+
+    draws(1)
+    with pytest.raises(RuntimeError, match='a/cls/test, predictions failed'):
+        transfer.predict(run, tmp_path)
+    assert not (tmp_path / 'predictions').exists()
+    draws(0)
+    transfer.predict(run, tmp_path)
+    assert (tmp_path / 'predictions').is_dir() and not left.exists()
 
 
 def test_mistakes(arguments):

@@ -21,6 +21,7 @@ from adpe_mm.evaluation.report import make_report
 from adpe_mm.evaluation.tables import load_paper, read_results, tables, write_tables
 from adpe_mm.evaluation.transfer import TASKS, execute_all, plan, predict
 from adpe_mm.launch import one_sentence_errors
+from adpe_mm.stopping import stop
 
 TOOLS = Path(__file__).resolve().parents[1]
 CONFIGS = dict(
@@ -55,6 +56,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    stop.listen()  # its commands end with it
     processes = args.gpus or torch.cuda.device_count() or 2
     runs = list(plan(args))
     if args.slurm:

@@ -1,11 +1,14 @@
 """Counts the images and masks that cannot be read."""
 
-from mmengine.dist import all_gather_object
+import torch
+from mmengine.dist import all_gather_object, all_reduce, is_distributed
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from adpe_mm.errors import UserError
 from adpe_mm.registry import HOOKS
+
+TOGETHER = 50  # iterations between two counts of all processes
 
 
 @HOOKS.register_module()
@@ -17,6 +20,7 @@ class UnreadableImagesHook(Hook):
     validation and test, the first one ends the run with its path).
 
     Process 0 names its own at once, and those of the other processes at the end of the epoch.
+    They are counted together every 50 iterations, so that all end at the same one.
     From the first failure on, the fraction is logged as 'unreadable'.
 
     Args:
@@ -50,15 +54,31 @@ class UnreadableImagesHook(Hook):
         if not unreadable:
             return
         self._name(runner, unreadable)
+        if not is_distributed():
+            self._judge(runner)
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
+        # Together, as one process that ended alone would leave the others waiting.
+        if is_distributed() and self.every_n_inner_iters(batch_idx, TOGETHER):
+            self._judge(runner)
+
+    def _judge(self, runner: Runner) -> None:
+        """Count the images of all processes, and raise in all of them if too many failed."""
+        counts = torch.tensor([self.failed, self.opened], dtype=torch.int64)
+        all_reduce(counts)
+        failed, opened = counts.tolist()
         enough = min(self.min_images, len(runner.train_dataloader.dataset))
-        if self.opened >= enough and self.failed > self.max_fraction * self.opened:
+        if opened >= enough and failed > self.max_fraction * opened:
+            one = next(path for paths in all_gather_object(sorted(self.named)) for path in paths)
             raise UserError(
-                f'{self.failed} of {self.opened} images could not be read, more than the '
-                f'fraction of {self.max_fraction:g} that UnreadableImagesHook.max_fraction '
-                f'allows; one is {unreadable[-1]}: repair or remove them, or raise the fraction'
+                f'{failed} of {opened} images could not be read, more than the fraction of '
+                f'{self.max_fraction:g} that UnreadableImagesHook.max_fraction allows; one is '
+                f'{one}: repair or remove them, or raise the fraction'
             )
 
     def after_train_epoch(self, runner: Runner) -> None:
+        if is_distributed():
+            self._judge(runner)
         for paths in all_gather_object(sorted(self.named)):
             self._name(runner, paths)
         if self.named:
