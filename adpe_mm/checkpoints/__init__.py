@@ -31,6 +31,7 @@ from .fitting import (
     resize_patch_kernel,
     unwrap,
 )
+from .heads import leave_behind, misfitting_heads
 from .lookups import LOOKUPS, decode_lookup, encode_lookup
 from .reading import (
     file_hash,
@@ -77,8 +78,10 @@ __all__ = [
     'is_pretraining',
     'add_description',
     'kernel_of_bands',
+    'leave_behind',
     'load_backbone',
     'load_weights',
+    'misfitting_heads',
     'our_name',
     'pretraining_of',
     'read_checkpoint',
