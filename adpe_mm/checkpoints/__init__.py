@@ -23,6 +23,7 @@ from .describing import (
     is_pretraining,
     pretraining_of,
 )
+from .encoders import Encoder, read_encoder
 from .fitting import (
     KERNEL,
     check_fits,
@@ -56,6 +57,7 @@ __all__ = [
     'LOOKUPS',
     'AtomicLocalBackend',
     'DiskFull',
+    'Encoder',
     'Report',
     'backbone_config',
     'check_fits',
@@ -86,6 +88,7 @@ __all__ = [
     'pretraining_of',
     'read_checkpoint',
     'read_config',
+    'read_encoder',
     'read_settings',
     'remove_leftovers',
     'replacing',
