@@ -17,6 +17,7 @@ from mmengine.config import Config
 from adpe_mm import devices
 from adpe_mm.datasets import fit_channels, share_classes
 from adpe_mm.errors import MissingFile, UserError
+from adpe_mm.explaining import explain
 from adpe_mm.options import ConfigOptions, merge_options
 from adpe_mm.processes import join_processes
 from adpe_mm.stopping import Stopped, end_workers, stop
@@ -56,11 +57,21 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
     devices.require()
     if not Path(path).is_file():
         raise MissingFile(f"there is no config '{path}': see configs/")
-    cfg = Config.fromfile(path)
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # its text is code, and so may be anything
+        raise UserError(f"'{path}' is no config: {_first_line(error)}") from error
     merge_options(cfg, options or {})
     share_classes(cfg)
     fit_channels(cfg)
     return cfg
+
+
+def _first_line(error: Exception) -> str:
+    """What is wrong with a config; mmengine takes out its file's name, and adds lists of paths."""
+    if isinstance(error, SyntaxError):
+        return f'line {error.lineno}: {error.msg}'
+    return f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -129,24 +140,30 @@ def _sentence(error: UserError) -> str:
 def one_sentence_errors(command: str) -> Iterator[None]:
     """Show a user's mistake, a `UserError`, as its sentence; all else keeps its traceback.
 
-    With ``--traceback`` on the command line, a `UserError` keeps it too, with the error of the
-    library that it explains.
+    Some errors of libraries are such mistakes too: see `explain`. With ``--traceback`` on the
+    command line, which every command has, nothing is shortened.
     """
     show_all = '--traceback' in sys.argv
     sys.argv = [word for word in sys.argv if word != '--traceback']
     try:
         yield
-    except UserError as error:
-        end_workers()
-        if show_all:
-            raise
-        sys.exit(f'{command}: {_sentence(error)}')
     except Stopped as stopped:
         end_workers()
         if not stopped.together:
             print(f'{command}: ended by {stop.heard.name}', file=sys.stderr)
         _leave(stopped.code, stopped.together)
         raise
+    except SystemExit as end:
+        if end.code in (0, None) and {'-h', '--help'} & set(sys.argv):
+            print('\n  --traceback           show errors in full, not as one sentence')
+        end_workers()
+        raise
+    except Exception as error:
+        end_workers()
+        explained = error if isinstance(error, UserError) else explain(error)
+        if show_all or explained is None:
+            raise
+        sys.exit(f'{command}: {_sentence(explained)}')
     except BaseException:
         end_workers()
         raise

@@ -8,6 +8,7 @@ Elsewhere values are numbers, ``True``, ``None``, or lists as OpenMMLab writes t
 
 import argparse
 import ast
+import difflib
 from collections.abc import Sequence
 
 from mmengine.config import Config
@@ -58,14 +59,29 @@ def merge_options(cfg: Config, options: dict) -> None:
             all else is taken as it is.
 
     Raises:
-        ValueError: If brackets do not match.
+        ValueError: If brackets do not match, or the config has something else at a key.
     """
-    cfg.merge_from_dict(
-        {
-            key: understand(value, key, _present(cfg, key)) if isinstance(value, Option) else value
-            for key, value in options.items()
-        }
-    )
+    for key, value in options.items():
+        _check_name(cfg, key)
+        if isinstance(value, Option):
+            value = understand(value, key, _present(cfg, key))
+        try:
+            cfg.merge_from_dict({key: value})
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"--cfg-options {key}=...: the config has no place for it, as one part of '{key}' "
+                'is a value, a list without that number, or no number in a list: correct it'
+            ) from error
+
+
+def _check_name(cfg: Config, key: str) -> None:
+    """Refuse what looks like a slip of the pen: a new name would be ignored without a word."""
+    first = key.split('.')[0]
+    similar = difflib.get_close_matches(first, list(cfg), n=1, cutoff=0.86)
+    if first not in cfg and similar:
+        raise UserError(
+            f"--cfg-options {key}=...: the config has no '{first}', but '{similar[0]}': correct it"
+        )
 
 
 def understand(text: str, key: str = '', present=None):

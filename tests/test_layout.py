@@ -17,6 +17,7 @@ MAY_IMPORT = {
     'registry': set(),
     'devices': set(),
     'options': set(),
+    'explaining': set(),
     'stopping': set(),
     'torchrun': {'stopping'},
     'processes': {'stopping'},
@@ -24,7 +25,7 @@ MAY_IMPORT = {
     'models': {'registry', 'checkpoints'},
     'datasets': {'registry', 'stopping'},
     'detection': {'registry', 'datasets'},
-    'launch': {'devices', 'options', 'processes', 'stopping', 'datasets'},
+    'launch': {'devices', 'options', 'explaining', 'processes', 'stopping', 'datasets'},
     'engine': {
         'version', 'registry', 'stopping', 'processes', 'launch', 'checkpoints', 'models',
         'datasets',

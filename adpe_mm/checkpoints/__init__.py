@@ -23,6 +23,7 @@ from .describing import (
     is_pretraining,
     pretraining_of,
 )
+from .encoders import Encoder, read_encoder
 from .fitting import (
     KERNEL,
     check_fits,
@@ -31,6 +32,7 @@ from .fitting import (
     resize_patch_kernel,
     unwrap,
 )
+from .heads import leave_behind, misfitting_heads
 from .lookups import LOOKUPS, decode_lookup, encode_lookup
 from .reading import (
     file_hash,
@@ -55,6 +57,7 @@ __all__ = [
     'LOOKUPS',
     'AtomicLocalBackend',
     'DiskFull',
+    'Encoder',
     'Report',
     'backbone_config',
     'check_fits',
@@ -77,12 +80,15 @@ __all__ = [
     'is_pretraining',
     'add_description',
     'kernel_of_bands',
+    'leave_behind',
     'load_backbone',
     'load_weights',
+    'misfitting_heads',
     'our_name',
     'pretraining_of',
     'read_checkpoint',
     'read_config',
+    'read_encoder',
     'read_settings',
     'remove_leftovers',
     'replacing',

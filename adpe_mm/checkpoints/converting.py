@@ -64,6 +64,11 @@ _TRANSFORMERS = (
     ('encoder.layer.#.intermediate.dense.*', 'backbone.layers.#.ffn.layers.0.0.*'),
     ('encoder.layer.#.output.dense.*', 'backbone.layers.#.ffn.layers.1.*'),
     ('layernorm.*', 'backbone.ln1.*'),
+    # Of `Dinov2Model`, where it differs.
+    ('encoder.layer.#.norm1.*', 'backbone.layers.#.ln1.*'),
+    ('encoder.layer.#.norm2.*', 'backbone.layers.#.ln2.*'),
+    ('encoder.layer.#.mlp.fc1.*', 'backbone.layers.#.ffn.layers.0.0.*'),
+    ('encoder.layer.#.mlp.fc2.*', 'backbone.layers.#.ffn.layers.1.*'),
 )
 _CONSTANTS = r'decoder_pos_embed|(?:decoder_)?blocks\.\d+\.attn\.rpe_k\.no_shift'
 # What the other libraries do not know.
@@ -84,6 +89,7 @@ def _rules(pairs: Iterable[tuple[str, str]]) -> list[tuple[re.Pattern, str]]:
 _TO_OURS = _rules(_NAMES)
 _TO_FOREIGN = _rules((ours, foreign) for foreign, ours in _NAMES)
 _TO_TRANSFORMERS = _rules((ours, foreign) for foreign, ours in _TRANSFORMERS)
+_FROM_TRANSFORMERS = _rules(_TRANSFORMERS)
 
 
 def _renamed(name: str, rules: list[tuple[re.Pattern, str]]) -> str | None:
@@ -181,7 +187,7 @@ def _check_constant(name: str, value: Tensor) -> None:
         side = round((value.shape[1] - 1) ** 0.5)
         if side * side != value.shape[1] - 1:
             return  # rows and columns are not known here; the positions are computed anyway
-        expected = _sincos_position(side, value.shape[2])
+        expected = sincos_position(side, value.shape[2])
     if not torch.allclose(value.float(), expected.float(), atol=1e-4):
         raise UserError(
             f"'{name}' is not the constant of the published method, so this checkpoint would "
@@ -189,7 +195,7 @@ def _check_constant(name: str, value: Tensor) -> None:
         )
 
 
-def _sincos_position(side: int, embed_dims: int) -> Tensor:
+def sincos_position(side: int, embed_dims: int) -> Tensor:
     """MAE's fixed positions by definition, (1, 1 + side², embed_dims): the cls token's is 0."""
     frequency = 10000.0 ** (-torch.arange(embed_dims // 4) / (embed_dims // 4))
     row, column = torch.cartesian_prod(torch.arange(side), torch.arange(side)).T
@@ -234,6 +240,29 @@ def to_timm(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         foreign_name(name) or name.removeprefix('backbone.'): value
         for name, value in weights.items()
     }
+
+
+def from_transformers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names of timm for the weights of Hugging Face's `ViTModel` or `Dinov2Model`.
+
+    Raises:
+        ValueError: If an array has no counterpart, or one of query, key and value is missing.
+    """
+    renamed, parts = {}, {}
+    for name, value in weights.items():
+        ours = _renamed(name, _FROM_TRANSFORMERS)
+        if match := re.fullmatch(r'(.*\.attn)\.(query|key|value)(\..*)', ours or ''):
+            parts.setdefault(f'{match[1]}.qkv{match[3]}', {})[match[2]] = value
+        else:
+            renamed[foreign_name(ours) if ours else name] = value
+    for ours, found in parts.items():
+        if len(found) != 3:
+            raise UserError(
+                f'of query, key and value, {ours} has only {", ".join(found)}: copy the '
+                'weights anew'
+            )
+        renamed[foreign_name(ours)] = torch.cat([found[n] for n in ('query', 'key', 'value')])
+    return renamed
 
 
 def to_transformers(checkpoint: dict, num_heads: int) -> tuple[dict, dict[str, Tensor]]:

@@ -117,25 +117,7 @@ def check_fits(
     Raises:
         ValueError: If anything is missing, unexpected, or of another shape.
     """
-    given, expected = (
-        {name: value for name, value in weights.items() if not name.endswith('._extra_state')}
-        for weights in (state_dict, model.state_dict())
-    )
-
-    def not_allowed(names: set[str]) -> list[str]:
-        return sorted(n for n in names if not any(re.fullmatch(p, n) for p in allowed))
-
-    problems = {
-        'missing': not_allowed(set(expected) - set(given)),
-        'unexpected': not_allowed(set(given) - set(expected)),
-        'of another shape': [
-            f'{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}'
-            for name, value in expected.items()
-            if name in given
-            and given[name].shape != value.shape
-            and not (name.endswith('pos_embed') and given[name].shape[-1] == value.shape[-1])
-        ],
-    }
+    problems = find_misfits(model, state_dict, allowed)
     if any(problems.values()):
         listed = '; '.join(
             f'{len(names)} {kind}: {", ".join(names[:4])}{", ..." if len(names) > 4 else ""}'
@@ -146,3 +128,28 @@ def check_fits(
             f'the checkpoint holds another network than the config describes ({listed}): use the '
             'config that it was made with, or another checkpoint'
         )
+
+
+def find_misfits(
+    model: nn.Module, state_dict: dict[str, Tensor], allowed: Iterable[str] = ()
+) -> dict[str, list[str]]:
+    """What `check_fits` complains of: names by kind, with their shapes behind them."""
+    given, expected = (
+        {name: value for name, value in weights.items() if not name.endswith('._extra_state')}
+        for weights in (state_dict, model.state_dict())
+    )
+
+    def not_allowed(names: set[str]) -> list[str]:
+        return sorted(n for n in names if not any(re.fullmatch(p, n) for p in allowed))
+
+    return {
+        'missing': not_allowed(set(expected) - set(given)),
+        'unexpected': not_allowed(set(given) - set(expected)),
+        'of another shape': [
+            f'{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}'
+            for name, value in expected.items()
+            if name in given
+            and given[name].shape != value.shape
+            and not (name.endswith('pos_embed') and given[name].shape[-1] == value.shape[-1])
+        ],
+    }

@@ -28,6 +28,7 @@ from adpe_mm.checkpoints import find_weights, read_checkpoint, unwrap, write_che
 from adpe_mm.datasets import fit_channels, guard_files, too_little_shared_memory
 from adpe_mm.engine.hooks.compile import CompileHook
 from adpe_mm.engine.hooks.unreadable import UnreadableImagesHook
+from adpe_mm.engine.resuming import take_over
 from adpe_mm.engine.schedules import check_times, in_iterations
 from adpe_mm.models import check_statistics
 from adpe_mm.processes import local_processes
@@ -289,6 +290,8 @@ class AdPERunner(Runner):
         """
         checkpoint = read_checkpoint(filename, map_location)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        if self._resume:
+            take_over(self, checkpoint)
         unwrap(self.model).load_state_dict(find_weights(checkpoint, filename), strict=strict)
         self._has_loaded = True
         self.logger.info(f'loaded {filename}')

@@ -53,7 +53,13 @@ def own_work_dir(work_dir: str | Path) -> Iterator[None]:
 
 def _take(lock: Path) -> dict:
     """Make the file, or take it over from a run that is gone; returns what is in it."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"the work dir '{lock.parent}' cannot be made ({error.strerror}): name another one "
+            'with --work-dir'
+        ) from error
     mine = dict(_this_process(), since=time.strftime('%Y-%m-%d %H:%M:%S'))
     text = json.dumps(mine)
     while True:

@@ -14,6 +14,7 @@ import pytest
 
 from adpe_mm.engine import work_dir
 from adpe_mm.engine.work_dir import NAME, own_work_dir
+from adpe_mm.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 FORK = multiprocessing.get_context('fork')
@@ -117,3 +118,11 @@ def test_the_command_says_it_in_one_sentence(tmp_path, holder):
     assert done.stderr.splitlines()[-1].startswith(f"train: '{tmp_path}' belongs to another run")
     assert 'Traceback' not in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {'mine', NAME}
+
+
+def test_a_work_dir_that_cannot_be(tmp_path):
+    (tmp_path / 'file').touch()
+    for place in (tmp_path / 'file', tmp_path / 'file' / 'run'):
+        refused = pytest.raises(UserError, match='cannot be made .*--work-dir')
+        with refused, own_work_dir(place):
+            pass

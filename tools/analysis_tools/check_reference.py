@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from adpe_mm.evaluation.recordings import check_recording
+from adpe_mm.launch import one_sentence_errors
 
 
 def main() -> int:
@@ -38,4 +39,5 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    with one_sentence_errors('check_reference'):
+        sys.exit(main())

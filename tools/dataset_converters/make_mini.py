@@ -24,6 +24,7 @@ import signal
 import sys
 
 from adpe_mm.datasets.mini_scenes import MOST_CLASSES, Options, make_mini
+from adpe_mm.launch import one_sentence_errors
 
 
 def main() -> None:
@@ -63,8 +64,7 @@ def main() -> None:
 
 if __name__ == '__main__':
     try:
-        main()
-    except (OSError, ValueError) as error:
-        sys.exit(f'make_mini: {error}')
+        with one_sentence_errors('make_mini'):
+            main()
     except KeyboardInterrupt:
         sys.exit('make_mini: interrupted; nothing was written')

@@ -1,13 +1,14 @@
 """Checkpoints that survive being interrupted, and are loaded whole or refused."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
-from mmengine.runner import EpochBasedTrainLoop, Runner
-from torch import Tensor
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from torch import Tensor, nn
 
 from adpe_mm.checkpoints import (
     KERNEL,
@@ -20,6 +21,8 @@ from adpe_mm.checkpoints import (
     fit_kernel,
     has_backbone,
     is_pretraining,
+    leave_behind,
+    misfitting_heads,
     read_checkpoint,
     unwrap,
 )
@@ -290,11 +293,17 @@ class CheckpointFitHook(Hook):
     ``variant``, ``checkpoint`` and ``sha256``. An average of the weights (`EMAHook`) takes the
     look-up of relative positions that was loaded.
 
+    Args:
+        leave: Modules or parameters, such as 'decode_head.conv_seg', that a training with
+            ``load_from`` begins anew, while all else is the checkpoint's: the layers whose size is
+            the number of classes, for a network that is to learn others.
+
     Raises:
         ValueError: When a checkpoint is loaded or resumed that is of another architecture.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, leave: str | Sequence[str] = ()) -> None:
+        self.leave = [leave] if isinstance(leave, str) else list(leave)
         self.origin = dict(method='scratch', variant=None, checkpoint=None, sha256=None)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -309,13 +318,34 @@ class CheckpointFitHook(Hook):
                 name = f'backbone.{KERNEL}'
                 weights[name] = fit_kernel(weights[name], model.state_dict()[name].shape)
                 checkpoint['state_dict'] = weights
-            check_fits(model, weights)
+            self._check_task(runner, model, weights, checkpoint)
             return
         model.backbone.load_pretrained(weights)
         self.origin = describe_origin(getattr(runner, '_load_from', None), checkpoint)
         runner.logger.info(f'began from {self.origin}; decoder and adversary are left behind')
         # What the runner loads after this: the whole network, backbone included.
         checkpoint['state_dict'] = model.state_dict()
+
+    def _check_task(
+        self, runner: Runner, model: nn.Module, weights: dict[str, Tensor], checkpoint: dict
+    ) -> None:
+        """Make sure that weights fit, but for what a new training leaves behind."""
+        begins = isinstance(runner._train_loop, BaseLoop) and not runner._resume
+        if begins and self.leave:
+            weights, left = leave_behind(model, weights, self.leave)
+            runner.logger.warning(f'left behind, and begun anew: {", ".join(left)}')
+            checkpoint.pop('model', None)  # `find_weights` looks there first
+            checkpoint['state_dict'] = weights
+        try:
+            check_fits(model, weights)
+        except UserError as error:
+            heads = misfitting_heads(model, weights) if begins else []
+            if not heads:
+                raise
+            raise UserError(
+                f'{error}; or begin with new layers for other classes, and all else from the '
+                f'checkpoint: --cfg-options default_hooks.checkpoint_fit.leave={",".join(heads)}'
+            ) from None
 
     @staticmethod
     def _other_bands(runner: Runner, weights: dict[str, Tensor]) -> bool:
