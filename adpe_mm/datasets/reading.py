@@ -231,10 +231,17 @@ def count_bands(path: str | Path) -> int:
     return _read(path, channels=0).values.shape[2]
 
 
-def why_unreadable(path: str | Path) -> UnreadableImage | None:
-    """Why an image or a mask cannot be decoded; None if it can."""
+def why_unreadable(path: str | Path, channels: int | None = None) -> UnreadableImage | None:
+    """Why an image or a mask cannot be read; None if it can.
+
+    Args:
+        path: Path.
+        channels: Number of bands that it has to have; None for any.
+    """
     try:
-        _read(path)
+        stored = _read(path, channels=channels)
+        if channels is not None:
+            choose_bands(stored, channels, path)
     except UnreadableImage as error:
         return error
     return None

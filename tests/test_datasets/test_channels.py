@@ -12,6 +12,7 @@ from mmengine.registry import DefaultScope, init_default_scope
 from PIL import Image
 
 from adpe_mm.datasets import fit_channels, read_image
+from adpe_mm.datasets.checking import check_data
 from adpe_mm.datasets.statistics import channel_statistics, common_bands
 from adpe_mm.errors import UserError
 from adpe_mm.models import check_statistics
@@ -157,3 +158,16 @@ def test_statistics_are_those_of_all_pixels(tmp_path, bands):
         common_bands([*paths, str(tmp_path / 'other.npy')])
     with pytest.raises(UserError, match='none of the images can be read'):
         channel_statistics([paths[-1]], bands)
+
+
+def test_the_check_before_a_run_reads_bands(tmp_path):
+    for i in range(3):
+        image(tmp_path / f'{i}.npy', 6)
+    cfg = config('configs/pretrain/adpe_vit-mini_mini.py', 6)
+    cfg.train_dataloader.dataset.update(data_root=str(tmp_path), data_prefix=dict(img_path=''))
+    fit_channels(cfg)
+    found = check_data(cfg)
+    assert found.problems == [] and '3 images, 700 x 600 px' in ' '.join(found.facts)
+    image(tmp_path / 'other.npy', 5)
+    (problem,) = check_data(cfg).problems
+    assert 'other.npy (it has 5 bands, and 6 are wanted' in problem

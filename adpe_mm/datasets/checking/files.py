@@ -15,7 +15,7 @@ from adpe_mm.errors import UserError
 
 from ..classes import dicts
 from ..decoding import orientation_of
-from ..reading import why_unreadable
+from ..reading import read_image, why_unreadable
 from .findings import Findings
 from .sources import LOADERS, Source, sources, type_of
 
@@ -68,7 +68,9 @@ def make_dataset(source: Source, scope: str, findings: Findings) -> BaseDataset 
             f"comma behind the name of a single class, classes=('{names}',)"
         )
         return None
-    settings = dict(source.dataset, pipeline=[], lazy_init=True, serialize_data=False)
+    # By the reader, if it is told of bands, `Images` knows which files are images.
+    readers = [step for step in source.dataset.get('pipeline') or () if step.get('channels')]
+    settings = dict(source.dataset, pipeline=readers, lazy_init=True, serialize_data=False)
     kind = source.dataset.get('type')
     with DefaultScope.overwrite_default_scope(scope):
         try:
@@ -149,6 +151,12 @@ def image_size(path: str) -> Size | None:
         return None
 
 
+def _bands(source: Source) -> int | None:
+    """How many bands the readers of a data set are told to read; None for RGB."""
+    steps = source.dataset.get('pipeline') or ()
+    return next((step['channels'] for step in steps if step.get('channels')), None)
+
+
 def check_images(
     source: Source, paths: Sequence[str], every: bool, allowed: float, findings: Findings
 ) -> str:
@@ -166,15 +174,17 @@ def check_images(
     """
     chosen = sample(paths, every)
     sizes: set[Size] = set()
-    broken = []
+    broken, channels = [], _bands(source)
     for path in chosen:
-        size = image_size(path)
+        size = image_size(path) if channels is None else None  # no header tells the bands
+        reason = why_unreadable(path, channels) if every or size is None else None
+        if reason is not None:
+            broken.append(f'{path} ({reason})')
+        elif size is None and channels is not None:
+            height, width = read_image(path, channels=channels).shape[:2]
+            size = width, height
         if size is not None:
             sizes.add(size)
-        if every or size is None:
-            reason = why_unreadable(path)
-            if reason is not None:
-                broken.append(f'{path} ({reason})')
     if broken:
         text = (
             f'{len(broken)} of {len(chosen)} images of {source.setting} cannot be read, the first '
