@@ -6,7 +6,7 @@
 
 Prints the metrics, with a table by class, and writes them to WORK_DIR/test_CHECKPOINT.json
 (test_CHECKPOINT_tta.json with --tta) together with what was tested. There, "per_class" is in
-percent, and null is what has no value, as of a class without images. Of such files
+percent, and null is what has no value, such as that of a class without images. Of such files
 tools/analysis_tools/transfer_table.py makes tables.
 
 --out keeps the predictions of the test: of classification and detection a pickle of one dict per

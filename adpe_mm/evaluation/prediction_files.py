@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from colorsys import hsv_to_rgb
@@ -45,7 +46,7 @@ def name_images(paths: Iterable[str | Path], root: str | Path) -> list[NamedImag
     for path in paths:
         files.setdefault(os.path.relpath(path, root), str(path))
     bare = {file: os.path.splitext(file)[0] for file in files}
-    # A name without its suffix may also be the whole one of another image, as of a.png.jpg.
+    # a.png and a.png.jpg: a name without its suffix may be another image's whole name.
     number = Counter([*bare.values(), *files])
     return [
         NamedImage(path, file, bare[file] if number[bare[file]] == 1 else file)
@@ -92,7 +93,7 @@ def colour_of(label: int) -> tuple[int, int, int]:
     return tuple(round(255 * part) for part in hsv_to_rgb(hue, 0.75, value))
 
 
-class PredictionFiles:
+class PredictionFiles(ABC):
     """What the predictions of one task are written to; a context that ends the files.
 
     Args:
@@ -114,12 +115,13 @@ class PredictionFiles:
         return self
 
     def __exit__(self, *_) -> None:
-        pass
+        return None  # of files that are written image by image nothing is left to write
 
     def class_name(self, label: int) -> str:
         """The name, or a number where none is known."""
         return self.classes[label] if label < len(self.classes) else f'class {label}'
 
+    @abstractmethod
     def add(self, image: NamedImage, sample: BaseDataElement) -> None:
         """Keep the prediction of one image.
 
@@ -127,7 +129,6 @@ class PredictionFiles:
             image: Which one.
             sample: Of a network's ``test_step``.
         """
-        raise NotImplementedError
 
 
 class Scores(PredictionFiles):
