@@ -86,11 +86,13 @@ class Sharding:
         """Read what a config has under ``sharding``.
 
         Raises:
-            ValueError: For an unknown setting.
+            ValueError: For an unknown setting, or something else than settings.
             RuntimeError: If the installed torch is too old.
         """
         if settings is None or settings is False:
             return None
+        if settings is not True and not isinstance(settings, dict):
+            raise UserError(f"sharding must be True or a dict of its settings, got '{settings}'")
         settings = {} if settings is True else dict(settings)
         known = [field.name for field in fields(cls)]
         unknown = sorted(set(settings) - set(known))

@@ -26,7 +26,7 @@ def in_processes(number: int, folder: Path, function, *args) -> None:
 
     They are forked from a process that has imported all, which takes seconds, once.
     """
-    mp.get_context('forkserver').set_forkserver_preload([function.__module__])
+    mp.get_context('forkserver').set_forkserver_preload(['tests.test_engine.toy'])
     mp.start_processes(
         _process,
         (number, str(folder / f'store{number}'), function, args),

@@ -53,7 +53,6 @@ def settings(**options) -> dict:
             dict(type='adpe_mm.IterationSeedHook'),
             dict(type='adpe_mm.AdversaryProjectionHook', interval=1),
             dict(type='adpe_mm.FiniteHook', policy='skip'),
-            dict(type='adpe_mm.ReconstructionHook'),
             dict(type='adpe_mm.CheckpointFitHook'),
             dict(type='adpe_mm.EMAHook', momentum=0.1),
         ],
@@ -99,7 +98,8 @@ COMPILED = dict(backend='eager', dynamic=False)
 
 
 def two_processes(folder) -> None:
-    runner = train(folder, 'two', 2, sharding=True)
+    drawing = [*settings()['custom_hooks'], dict(type='adpe_mm.ReconstructionHook')]
+    runner = train(folder, 'two', 2, sharding=True, custom_hooks=drawing)
     blocks = [*runner.model.backbone.layers, *runner.model.neck.layers]
     units = [module for module in runner.model.modules() if isinstance(module, FSDPModule)]
     assert units == [runner.model, *blocks]
@@ -111,9 +111,8 @@ def two_processes(folder) -> None:
     save(folder, 'killed', train(folder, 'killed', 2, sharding=True, resume=True))
     with pytest.raises(SystemExit):
         train(folder, 'stopped', 2, {3: signal_to_the_last}, sharding=True)
-    assert (folder / 'stopped' / 'stopped_iter_3.pth').exists()
     save(folder, 'stopped', train(folder, 'stopped', 2, sharding=True, resume=True))
-    train(folder, 'ddp', 2, resume=True, load_from=str(folder / 'two' / 'iter_5.pth'))
+    train(folder, 'ddp', 2, **resume_from(folder, 'two'))
     train(folder, 'from_one', 2, sharding=True, **resume_from(folder, 'one'))
     train(folder, 'lars', 2, config=WITHOUT_ADVERSARY, sharding=True, **LARS)
     train(folder, 'amp', 2, sharding=dict(param_dtype='bfloat16'), **AMP)
@@ -244,15 +243,16 @@ def test_the_adversary_was_at_work(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name, iteration', [('killed', 5), ('stopped', 3)])
-def test_killed_or_stopped_and_resumed_is_exact(folder, name, iteration):
+@pytest.mark.parametrize('name', ['killed', 'stopped'])
+def test_killed_or_stopped_and_resumed_is_exact(folder, name):
     """Stopped by a signal to process 1 alone."""
     killed, two = (read(folder, of) for of in (name, 'two'))
     for state in STATES:
         assert_same(killed[state], two[state])
     for rank in range(2):
         losses = [torch.load(folder / f'{of}-{rank}.pt')['losses'] for of in (name, 'two')]
-        assert losses[0] == {i: loss for i, loss in losses[1].items() if i > iteration}
+        assert 3 < min(losses[0]) <= 6  # it was not begun anew
+        assert losses[0] == {i: loss for i, loss in losses[1].items() if i in losses[0]}
 
 
 @pytest.mark.slow
@@ -320,7 +320,7 @@ def test_tasks_begin_from_it(folder, task):
     path = folder / 'two' / 'iter_10.pth'
     arch = tiny_config()['backbone']['arch']
     init_cfg = dict(type='Pretrained', checkpoint=str(path), prefix='backbone.')
-    settings = dict(arch=arch, img_size=32, patch_size=4, position='rpe', init_cfg=init_cfg)
+    settings = dict(arch=arch, img_size=(16, 24), patch_size=4, position='rpe', init_cfg=init_cfg)
     backbone = AdPEViT(**settings, **task)
     backbone.init_weights()
     trained = read(folder, 'two')['state_dict']
@@ -333,6 +333,8 @@ def test_mistakes():
     assert Sharding.from_config(True) == Sharding.from_config({}) == Sharding()
     with pytest.raises(UserError, match=r"sharding has \['shard'\]"):
         Sharding.from_config(dict(shard=2))
+    with pytest.raises(UserError, match='must be True or a dict'):
+        Sharding.from_config('{}')
     with pytest.raises(UserError, match='sharding.param_dtype'):
         Sharding.from_config(dict(param_dtype='float16'))
 
