@@ -50,7 +50,7 @@ def read_checkpoint(path: str | Path, map_location: str = 'cpu') -> dict:
 
 @CheckpointLoader.register_scheme(prefixes=r'.*\.safetensors$', force=True)
 def _load_for_mmengine(filename: str, map_location: str | None = None) -> dict:
-    """What mmengine loads by itself: for FSDP, or by `init_cfg` of a module that is not ours."""
+    """What mmengine loads by itself: by `init_cfg` of a module that is not ours."""
     return read_checkpoint(filename, map_location or 'cpu')
 
 

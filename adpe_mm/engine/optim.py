@@ -5,7 +5,7 @@ parameters form a group with ``maximize=True``.
 """
 
 from collections import defaultdict
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 
 import torch
 from mmengine.logging import print_log
@@ -16,15 +16,11 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import OPTIMIZERS
 from torch import nn
-from torch.distributed.fsdp import FullyShardedDataParallel
 
 from adpe_mm.checkpoints import unwrap
 from adpe_mm.errors import UserError
 from adpe_mm.models.adversaries import Adversary
 from adpe_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, PARAM_SCHEDULERS
-
-# FSDP puts it into the names of what it wraps.
-FSDP_PREFIX = '_fsdp_wrapped_module.'
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -83,7 +79,7 @@ class LayerDecayOptimWrapperConstructor:
         lr = optimizer_cfg['lr']
         rate = self.paramwise_cfg.get('layer_decay_rate', 1.0)
         no_decay = set(self.paramwise_cfg.get('no_decay', ()))
-        not_decaying = set() if self.paramwise_cfg.get('decay_1d') else _one_dimensional(model)
+        decay_1d = self.paramwise_cfg.get('decay_1d', False)
         model = unwrap(model)
         ascending = {
             id(param)
@@ -93,13 +89,12 @@ class LayerDecayOptimWrapperConstructor:
         }
         members = defaultdict(list)
         for name, param in model.named_parameters():
-            name = name.replace(FSDP_PREFIX, '')
             if not param.requires_grad or id(param) in ascending:
                 continue
             depth = num_depths = 0
             if rate != 1:
                 depth, num_depths = model.backbone.get_layer_depth(name, 'backbone.')
-            decays = name not in not_decaying and no_decay.isdisjoint(name.split('.'))
+            decays = (decay_1d or param.ndim > 1) and no_decay.isdisjoint(name.split('.'))
             members[depth, decays].append(param)
         groups = []
         for depth, decays in sorted(members):
@@ -116,21 +111,6 @@ class LayerDecayOptimWrapperConstructor:
                 dict(ascent, params=adversary) | dict(self.paramwise_cfg.get('ascent', {}))
             )
         return groups
-
-
-def _one_dimensional(model: nn.Module) -> set[str]:
-    """Names of the 1-D parameters; under FSDP a shard of any tensor is 1-D, the whole is not."""
-    whole = nullcontext()
-    if isinstance(model, FullyShardedDataParallel):
-        whole = FullyShardedDataParallel.summon_full_params(
-            model, writeback=False, offload_to_cpu=True
-        )
-    with torch.no_grad(), whole:
-        return {
-            name.replace(FSDP_PREFIX, '')
-            for name, param in unwrap(model).named_parameters()
-            if param.ndim <= 1
-        }
 
 
 def _table(groups: list[dict]) -> str:

@@ -1,10 +1,11 @@
 """A runner that scales lr by the real global batch, fits schedules to the training's length, runs
-several processes on a CPU, and reads checkpoints as weights only.
+several processes on a CPU, shards, and reads checkpoints as weights only.
 """
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.evaluator import Evaluator
+from mmengine.hooks import EMAHook as MMEngineEMAHook
 from mmengine.hooks import Hook
-from mmengine.model import revert_sync_batchnorm
+from mmengine.model import convert_sync_batchnorm, revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
@@ -27,9 +29,19 @@ from torch.utils.data import DataLoader
 from adpe_mm.checkpoints import find_weights, read_checkpoint, unwrap, write_checkpoint
 from adpe_mm.datasets import fit_channels, guard_files, too_little_shared_memory
 from adpe_mm.engine.hooks.compile import CompileHook
+from adpe_mm.engine.hooks.ema import EMAHook
 from adpe_mm.engine.hooks.unreadable import UnreadableImagesHook
 from adpe_mm.engine.resuming import take_over
 from adpe_mm.engine.schedules import check_times, in_iterations
+from adpe_mm.engine.sharding import (
+    Sharding,
+    WholeValidationHook,
+    is_sharded,
+    load_whole_moments,
+    standing_in,
+    whole,
+)
+from adpe_mm.errors import UserError
 from adpe_mm.models import check_statistics
 from adpe_mm.processes import local_processes
 from adpe_mm.registry import RUNNERS
@@ -176,6 +188,11 @@ class AdPERunner(Runner):
             model = revert_sync_batchnorm(model)
         if not self.distributed:
             return super().wrap_model(model_wrapper_cfg, model)
+        if Sharding.from_config(self.cfg.get('sharding')) is not None:
+            # `train` shards it. A test needs no exchange: every process has the whole network.
+            if get_device() != 'cpu' and self.cfg.get('sync_bn'):
+                model = convert_sync_batchnorm(model, self.cfg.sync_bn)
+            return model.to(get_device())
         wrapper = dict(
             model_wrapper_cfg
             or dict(
@@ -187,6 +204,57 @@ class AdPERunner(Runner):
         if get_device() == 'cpu':
             wrapper['device_ids'] = None
         return super().wrap_model(wrapper, model)
+
+    def train(self) -> nn.Module:
+        """Train, sharded over the processes if the config has ``sharding``: see `Sharding`."""
+        try:
+            sharding = Sharding.from_config(self.cfg.get('sharding'))
+            if sharding is not None and not self.distributed:
+                self.logger.warning('sharding: a single process without a launcher shards nothing')
+            elif sharding is not None:
+                self._shard(sharding)
+            return super().train()
+        except BaseException:
+            stop.drop()  # after an error signals mean again what they meant before
+            raise
+
+    def _shard(self, sharding: Sharding) -> None:
+        """Shard network and averages, before the optimiser is built, and so with weights by now."""
+        super()._init_model_weights()
+        averages = [hook for hook in self.hooks if isinstance(hook, MMEngineEMAHook)]
+        for hook in averages:
+            if not isinstance(hook, EMAHook):
+                raise UserError(
+                    "under sharding mmengine's EMAHook cannot copy the network: use "
+                    "type='adpe_mm.EMAHook'"
+                )
+            hook.before_run(self)
+        sharding.shard(self.model)
+        for hook in averages:
+            hook.shard(sharding)
+        self.register_hook(WholeValidationHook())
+        self.logger.info(f'{sharding} over {self.world_size} processes')
+
+    def _init_model_weights(self) -> None:
+        """Initialise, if `_shard` has not done it: mmengine would broadcast parts."""
+        if not is_sharded(self.model):
+            super()._init_model_weights()
+
+    def build_optim_wrapper(self, optim_wrapper: OptimWrapper | dict) -> OptimWrapper:
+        """Build the optimiser, which under sharding loads the states of all runs.
+
+        Raises:
+            ValueError: For float16 under sharding.
+        """
+        built = super().build_optim_wrapper(optim_wrapper)
+        if is_sharded(self.model) and built is not optim_wrapper:
+            if getattr(built, 'cast_dtype', None) == torch.float16:
+                raise UserError(
+                    "sharding is not tested with loss scales: use optim_wrapper.dtype='bfloat16' "
+                    "instead of 'float16'"
+                )
+            load_whole_moments(built.optimizer)
+        return built
 
     def _log_env(self, env_cfg: dict) -> None:
         """Log the environment, and which libraries adpe_mm was not tested with."""
@@ -212,14 +280,6 @@ class AdPERunner(Runner):
             os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
         super().set_randomness(seed, diff_rank_seed, deterministic)
 
-    def train(self) -> nn.Module:
-        """Train; after an error signals mean again what they meant before."""
-        try:
-            return super().train()
-        except BaseException:
-            stop.drop()
-            raise
-
     def save_checkpoint(
         self,
         out_dir: str,
@@ -231,7 +291,9 @@ class AdPERunner(Runner):
         by_epoch: bool = True,
         backend_args: dict | None = None,
     ) -> None:
-        """Save a checkpoint; all processes call it, and process 0 writes.
+        """Save a checkpoint; all processes call it, after the same iteration, and process 0 writes.
+
+        Under sharding each gives its parts, and the file is that of an unsharded run.
 
         With ``backend_args=dict(backend='adpe_mm_atomic')`` it goes straight to the disk. mmengine
         writes it to memory first, and then to the disk, or wherever another backend has it.
@@ -239,44 +301,69 @@ class AdPERunner(Runner):
         Raises:
             DiskFull: If there is no room.
         """
-        if backend_args != dict(backend='adpe_mm_atomic'):
-            super().save_checkpoint(
-                out_dir,
-                filename,
-                file_client_args,
-                save_optimizer,
-                save_param_scheduler,
-                meta,
-                by_epoch,
-                backend_args,
+        with self._whole_states():
+            if backend_args != dict(backend='adpe_mm_atomic'):
+                super().save_checkpoint(
+                    out_dir,
+                    filename,
+                    file_client_args,
+                    save_optimizer,
+                    save_param_scheduler,
+                    meta,
+                    by_epoch,
+                    backend_args,
+                )
+                return
+            if not is_main_process():
+                return
+            meta = dict(
+                dict(epoch=self.epoch + by_epoch, iter=self.iter + (not by_epoch)),
+                **(meta or {}),
+                cfg=self.cfg.pretty_text,
+                seed=self.seed,
+                experiment_name=self.experiment_name,
+                time=time.strftime('%Y%m%d_%H%M%S'),
+                mmengine_version=mmengine.__version__,
             )
-            return
-        if not is_main_process():
-            return
-        meta = dict(
-            dict(epoch=self.epoch + by_epoch, iter=self.iter + (not by_epoch)),
-            **(meta or {}),
-            cfg=self.cfg.pretty_text,
-            seed=self.seed,
-            experiment_name=self.experiment_name,
-            time=time.strftime('%Y%m%d_%H%M%S'),
-            mmengine_version=mmengine.__version__,
-        )
-        if hasattr(self.train_dataloader.dataset, 'metainfo'):
-            meta['dataset_meta'] = self.train_dataloader.dataset.metainfo
-        checkpoint = dict(
-            meta=meta,
-            state_dict=weights_to_cpu(unwrap(self.model).state_dict()),
-            message_hub=_to_cpu(self.message_hub.state_dict()),
-        )
-        if save_optimizer:
-            checkpoint['optimizer'] = _to_cpu(self.optim_wrapper.state_dict())
-        if save_param_scheduler and self.param_schedulers is not None:
-            checkpoint['param_schedulers'] = [
-                scheduler.state_dict() for scheduler in self.param_schedulers
-            ]
-        self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
-        write_checkpoint(checkpoint, Path(out_dir, filename))
+            if hasattr(self.train_dataloader.dataset, 'metainfo'):
+                meta['dataset_meta'] = self.train_dataloader.dataset.metainfo
+            checkpoint = dict(
+                meta=meta,
+                state_dict=weights_to_cpu(unwrap(self.model).state_dict()),
+                message_hub=_to_cpu(self.message_hub.state_dict()),
+            )
+            if save_optimizer:
+                checkpoint['optimizer'] = _to_cpu(self.optim_wrapper.state_dict())
+            if save_param_scheduler and self.param_schedulers is not None:
+                checkpoint['param_schedulers'] = [
+                    scheduler.state_dict() for scheduler in self.param_schedulers
+                ]
+            self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
+            write_checkpoint(checkpoint, Path(out_dir, filename))
+
+    @contextmanager
+    def _whole_states(self) -> Iterator[None]:
+        """For the time of saving, let whole states stand in for those of parts."""
+        owners = []
+        if is_sharded(self.model):
+            averages = [hook.ema_model for hook in self.hooks if isinstance(hook, EMAHook)]
+            owners = [self.model, self.optim_wrapper, *averages]
+        with ExitStack() as stack:
+            for owner in owners:
+                stack.enter_context(standing_in(owner, whole(owner.state_dict())))
+            yield
+
+    def resume(
+        self,
+        filename: str,
+        resume_optimizer: bool = True,
+        resume_param_scheduler: bool = True,
+        map_location='default',
+    ) -> None:
+        """Resume; under sharding the file, which is of whole tensors, is read into the host."""
+        if map_location == 'default' and is_sharded(self.model):
+            map_location = 'cpu'
+        super().resume(filename, resume_optimizer, resume_param_scheduler, map_location)
 
     def load_checkpoint(
         self, filename: str, map_location: str = 'cpu', strict: bool = True, **kwargs

@@ -11,6 +11,7 @@ from mmengine.utils import to_2tuple
 from torch.utils.flop_counter import FlopCounterMode
 
 from adpe_mm.datasets import first_pipeline
+from adpe_mm.engine.sharding import Sharding
 from adpe_mm.errors import UserError
 from adpe_mm.models.layers import irpe_kernels
 from adpe_mm.registry import MODELS
@@ -132,7 +133,9 @@ def make_plan(cfg: Config, args: argparse.Namespace) -> Plan:
     per_gpu = cfg.train_dataloader.batch_size
     accumulated = cfg.optim_wrapper.get('accumulative_counts', 1)
     two, three = (activation_bytes(cfg, model, n) for n in (2, 3))
-    shards = args.gpus if 'strategy' in cfg else 1  # FSDP
+    shards = 1
+    if (sharding := Sharding.from_config(cfg.get('sharding'))) is not None:
+        shards = sharding.shards or args.gpus
     memory = parameters * BYTES_PER_PARAMETER / shards + two + (per_gpu - 2) * (three - two)
 
     batch = per_gpu * args.gpus

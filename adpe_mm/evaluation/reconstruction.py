@@ -5,12 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dist import master_only
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from PIL import Image, ImageOps
-from torch.distributed.fsdp import FullyShardedDataParallel
 
 from adpe_mm.checkpoints import check_fits, load_weights, unwrap
 from adpe_mm.datasets import (
@@ -20,6 +19,7 @@ from adpe_mm.datasets import (
     first_pipeline,
     read_image,
 )
+from adpe_mm.engine.sharding import gather, scatter
 from adpe_mm.errors import UserError
 from adpe_mm.models import MAEPlus, NoAdversary
 from adpe_mm.registry import HOOKS, MODELS
@@ -52,22 +52,19 @@ class ReconstructionHook(Hook):
         self.bands = bands
         self.crops: dict | None = None
 
-    def before_train(self, runner: Runner) -> None:
-        if isinstance(runner.model, FullyShardedDataParallel):
-            runner.logger.warning(
-                'ReconstructionHook draws nothing under FSDP: one process has no whole network'
-            )
-
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
         self.crops = data_batch
 
-    @master_only
     def after_train_epoch(self, runner: Runner) -> None:
         last = runner.epoch + 1 == runner.max_epochs
         if not (last or self.every_n_epochs(runner, self.interval)) or self.crops is None:
             return
-        if isinstance(runner.model, FullyShardedDataParallel):
-            return
+        gather(runner.model)
+        if is_main_process():
+            self._draw(runner)
+        scatter(runner.model)
+
+    def _draw(self, runner: Runner) -> None:
         model = unwrap(runner.model)
         few = {name: values[: self.num_images] for name, values in self.crops.items()}
         inputs = model.data_preprocessor(few)['inputs'][: self.num_images]

@@ -25,6 +25,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle, Rectangle
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from adpe_mm.errors import UserError
 from adpe_mm.registry import MODELS
@@ -125,7 +126,7 @@ class Adversary(BaseModule):
 
     @torch.no_grad()
     def state(self) -> dict[str, Tensor]:
-        """What the adversary is doing now, for the log.
+        """What the adversary is doing now, for the log; under sharding all processes ask together.
 
         Returns:
             0-d tensors: 'size', the largest L2 norm (or L-infinity norm, with that ball) over the
@@ -133,7 +134,8 @@ class Adversary(BaseModule):
             of their ball (absent without a projection).
         """
         order = torch.inf if self.norm == 'linf' else 2
-        sizes = torch.stack([torch.linalg.vector_norm(p, order) for p in self.parameters()])
+        params = [p.full_tensor() if isinstance(p, DTensor) else p for p in self.parameters()]
+        sizes = torch.stack([torch.linalg.vector_norm(param, order) for param in params])
         state = {'size': sizes.max()}
         if self.norm is not None:
             state['projected'] = (sizes >= self.eps * (1 - 1e-6)).float().mean()
@@ -209,7 +211,7 @@ class AbsoluteCoordinate(Adversary):
         """An arrow from each patch to where it is if it is masked."""
         rows, columns = grid_size
         y, x = np.mgrid[:rows, :columns]
-        dx, dy = self.ape.cpu().numpy()
+        dx, dy = self.ape.tolist()
         axes.scatter(x, y, s=8, color='grey', label='patches')
         axes.quiver(
             x, y, np.full(x.shape, dx), np.full(y.shape, dy),
@@ -324,7 +326,7 @@ class RelativeCoordinate(Adversary):
         reach = 0.1
         for part, color in (('encoder', 'tab:blue'), ('decoder', 'tab:orange')):
             for i, shift in enumerate(getattr(self, part)):
-                dy, dx = shift.cpu().numpy()
+                dy, dx = shift.tolist()  # numpy would keep its memory from being sharded
                 reach = max(reach, abs(dx) * 1.2, abs(dy) * 1.2)
                 axes.annotate(
                     '', (dx, dy), (0, 0), arrowprops=dict(arrowstyle='->', color=color, lw=1.2)

@@ -96,7 +96,7 @@ def test_runs_begin_from_it_but_are_not_resumed(tmp_path):
 
 
 def test_mmengine_reads_it_by_itself(tmp_path):
-    """As FSDP's strategy does, and `init_cfg` of any module."""
+    """As `init_cfg` of any module does."""
     source, other = tiny_model(), tiny_model()
     write_checkpoint(dict(state_dict=source.state_dict()), tmp_path / 'a.safetensors')
     load_checkpoint(other, str(tmp_path / 'a.safetensors'), strict=True)

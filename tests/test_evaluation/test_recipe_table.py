@@ -19,7 +19,7 @@ def test_every_full_size_config_is_there():
         path.relative_to(CONFIGS).with_suffix('').as_posix()
         for task in ('pretrain', 'cls', 'seg', 'det')
         for path in (CONFIGS / task).glob('*.py')
-        if not path.stem.endswith(('_mini', '-ms', '_fsdp'))
+        if not path.stem.endswith(('_mini', '-ms'))
     }
     assert {recipe.name for recipe in RECIPES} == found
 

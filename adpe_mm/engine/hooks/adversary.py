@@ -1,10 +1,9 @@
 """Projection of the adversary after each step, and its state in the log."""
 
 import torch
-from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.tensor import DTensor
 
 from adpe_mm.checkpoints import unwrap
 from adpe_mm.errors import UserError
@@ -26,7 +25,7 @@ class AdversaryProjectionHook(Hook):
 
     Raises:
         ValueError: At the start of training, if the optimiser does not maximise over the
-            adversary, or FSDP shards what an L2 projection needs whole.
+            adversary.
     """
 
     def __init__(self, interval: int = 10) -> None:
@@ -38,12 +37,6 @@ class AdversaryProjectionHook(Hook):
         self.adversary: Adversary = getattr(model, 'adversary', NoAdversary())
         if isinstance(self.adversary, NoAdversary):
             return
-        self.sharded = isinstance(runner.model, FullyShardedDataParallel)
-        if self.sharded and self.adversary.norm == 'l2':
-            raise UserError(
-                "under FSDP a process holds parts of the adversary's tensors: use "
-                "adversary.norm='linf', whose projection is per element"
-            )
         optimizer = runner.optim_wrapper.optimizer
         ours = {id(param) for param in self.adversary.parameters()}
         for group in optimizer.param_groups:
@@ -59,25 +52,13 @@ class AdversaryProjectionHook(Hook):
     def _record(self, runner: Runner) -> None:
         if self.every_n_train_iters(runner, self.interval):
             grads = [param.grad for param in self.adversary.parameters() if param.grad is not None]
-            self.grad_norm = torch.nn.utils.get_total_norm(grads)
-            if self.sharded:
-                square = self.grad_norm.square()
-                all_reduce(square, 'sum')
-                self.grad_norm = square.sqrt()
+            norm = torch.nn.utils.get_total_norm(grads)
+            self.grad_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
         if self.grad_norm is None:
             return
-        state = dict(self._state(), log10_gradient=self.grad_norm.clamp(min=1e-30).log10())
+        state = dict(self.adversary.state(), log10_gradient=self.grad_norm.clamp(min=1e-30).log10())
         for name, value in state.items():
             runner.message_hub.update_scalar(f'train/adversary/{name}', value)
         self.grad_norm = None
-
-    def _state(self) -> dict[str, torch.Tensor]:
-        if not self.sharded:
-            return self.adversary.state()
-        # Each process holds some elements: of the L-infinity norm the largest counts.
-        held = [param.detach().abs().max() for param in self.adversary.parameters() if len(param)]
-        largest = torch.stack(held).max() if held else self.grad_norm.new_zeros(())
-        all_reduce(largest, 'max')
-        return {'size': largest}

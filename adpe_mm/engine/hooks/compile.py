@@ -2,6 +2,7 @@
 
 import time
 
+import torch
 import torch._dynamo
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -29,7 +30,8 @@ def compile_blocks(model: nn.Module, **options) -> int:
     if not blocks:
         raise UserError('compile=True finds no block of an AdPEViT in this network: leave it out')
     for block in blocks:
-        block.compile(**options)
+        # Not the module: its hooks, by which sharding gathers weights, are not to be compiled.
+        block.forward = torch.compile(block.forward, **options)
     return len(blocks)
 
 
@@ -40,7 +42,7 @@ class CompileHook(Hook):
     What ``compile=True`` in a config stands for (``--cfg-options compile=True``, or a dict of
     options of `torch.compile`, such as ``mode='max-autotune-no-cudagraphs'``). Blocks alone,
     because all have the same code: it is compiled once for all of an encoder, in less time than a
-    whole network takes, and DDP, FSDP, checkpoints and activation checkpointing never notice.
+    whole network takes, and DDP, sharding, checkpoints and activation checkpointing never notice.
     Results are those of the plain network to rounding, not bit for bit; resume a run with what it
     began with.
 

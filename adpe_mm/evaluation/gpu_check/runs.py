@@ -162,7 +162,7 @@ def check_processes(training: Training, processes: int) -> Iterator[Row]:
         return
     ddp = training.finish('ddp', processes)
     yield Row('processes', f'DDP, {processes} processes', 'PASS', 'ran to its end')
-    sharded = training.finish('sharded', processes, options=('sharding={}',))
+    sharded = training.finish('sharded', processes, options=('sharding=True',))
     off = difference(ddp, sharded)
     yield verdict('processes', 'FSDP2 beside DDP', off < 0.05, f'weights differ by {off:.1e}')
     for name, whom in (('launcher', None), ('process 0', 0), ('process 1', 1)):

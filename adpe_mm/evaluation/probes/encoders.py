@@ -4,11 +4,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import (
-    FullStateDictConfig,
-    FullyShardedDataParallel,
-    StateDictType,
-)
 
 from adpe_mm.checkpoints import (
     convert,
@@ -19,6 +14,7 @@ from adpe_mm.checkpoints import (
     read_config,
     unwrap,
 )
+from adpe_mm.engine.sharding import full
 from adpe_mm.errors import UserError
 from adpe_mm.models import AdPEViT, MultiCropPreprocessor, check_statistics
 
@@ -50,7 +46,7 @@ def encoder_of(weights: dict[str, Tensor], config: dict, statistics: dict) -> Ad
 def copy_encoder(model: nn.Module, config: dict) -> AdPEViT:
     """The encoder of a network in training, copied: what is done to it never reaches the network.
 
-    DDP, FSDP and compiled blocks are left behind; under FSDP every process must call this.
+    DDP, sharding and compiled blocks are left behind; under sharding all processes must call this.
 
     Args:
         model: As the runner has it.
@@ -60,12 +56,7 @@ def copy_encoder(model: nn.Module, config: dict) -> AdPEViT:
         ValueError: If its backbone is no Vision Transformer as ours.
     """
     network = unwrap(model)
-    if isinstance(model, FullyShardedDataParallel):
-        whole = FullStateDictConfig(rank0_only=False)
-        with FullyShardedDataParallel.state_dict_type(model, StateDictType.FULL_STATE_DICT, whole):
-            weights = find_weights(model.state_dict())
-    else:
-        weights = network.state_dict()
+    weights = {name: full(value) for name, value in network.state_dict().items()}
     if not has_backbone(weights):
         raise UserError(
             'ProbeHook judges networks whose backbone is an AdPEViT or has its parameters, such as '
