@@ -14,18 +14,21 @@ from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 ROOT = Path(__file__).resolve().parents[2]
-# Page: the file that it includes.
+# Page: the file that it includes, or a part of.
 INCLUDED = {
     'index': 'README.md',
     'changelog': 'CHANGELOG.md',
     'contributing': 'CONTRIBUTING.md',
+    'guides/pretrain': 'README.md',
+    'guides/transfer': 'README.md',
+    'guides/own_data': 'README.md',
     'results/pretrain': 'configs/pretrain/README.md',
     'results/cls': 'configs/cls/README.md',
     'results/seg': 'configs/seg/README.md',
     'results/det': 'configs/det/README.md',
     'results/benchmarks': 'configs/benchmarks/README.md',
 }
-PAGES = {file: page for page, file in INCLUDED.items()}
+PAGES = {file: page for page, file in INCLUDED.items() if not page.startswith('guides/')}
 
 
 class RepositoryLinks(SphinxPostTransform):
