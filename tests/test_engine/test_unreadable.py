@@ -11,8 +11,8 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS, init_default_scope
 
 from adpe_mm.engine import UnreadableImagesHook
-from tests.test_engine.test_stopping import ended
-from tests.test_engine.test_stopping import run as run_processes
+from tests.test_engine.stoppable import ended
+from tests.test_engine.stoppable import run as run_processes
 from tests.test_engine.toy import NUMBER, draw, make_runner
 from tests.test_transfer import CONFIGS, options
 
