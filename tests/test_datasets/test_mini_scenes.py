@@ -19,10 +19,10 @@ from adpe_mm.datasets.mini_scenes import (
     class_names,
     draw,
     geometry,
-    layouts,
     make_mini,
-    writing,
 )
+from adpe_mm.datasets.mini_scenes.scenes import MiniScenes
+from adpe_mm.datasets.three_tasks import find_photos, layouts, writing
 
 pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation')  # pycocotools'
 
@@ -256,7 +256,7 @@ def test_photographs_as_backgrounds(tmp_path, capsys):
     green[..., 1] = 200
     Image.fromarray(green).save(tmp_path / 'photos' / 'nested' / 'green.png')
     (tmp_path / 'photos' / 'broken.jpg').write_bytes(b'no image')
-    photos = writing.find_photos(str(tmp_path / 'photos'))
+    photos = find_photos(str(tmp_path / 'photos'))
     assert [Path(path).name for path in photos] == ['green.png']
     assert 'broken.jpg' in capsys.readouterr().out
     behind = 0
@@ -267,11 +267,11 @@ def test_photographs_as_backgrounds(tmp_path, capsys):
     assert 10 < behind < 30
 
     options = Options(train=8, val=8, size=64, photos=str(tmp_path / 'photos'))
-    with_photos = writing.fingerprint(options, photos)
-    assert with_photos != writing.fingerprint(options, [])
+    with_photos = MiniScenes(options).options()
+    assert with_photos != MiniScenes(dataclasses.replace(options, photos=None)).options()
     (tmp_path / 'photos').rename(tmp_path / 'moved')
     moved = dataclasses.replace(options, photos=str(tmp_path / 'moved'))
-    assert writing.fingerprint(moved, writing.find_photos(moved.photos)) == with_photos
+    assert MiniScenes(moved).options() == with_photos
 
 
 @pytest.mark.parametrize('others, most', [(0, 1), (1, 2), (3, 4)])

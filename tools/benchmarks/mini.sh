@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 data=${DATA:-data/mini_benchmark}
 work_dir=${WORK_DIR:-work_dirs/mini_benchmark}
-recipes=configs/benchmarks/mini
+recipes=${RECIPES:-configs/benchmarks/mini} # photographs.sh has others, and data of its own
 export MINI_DATA=$data # the configs look there
 gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
 jobs=${JOBS:-$((gpus ? gpus : 2))}
@@ -44,7 +44,9 @@ transfer() { # ENTRIES...
         --seeds "${seeds[@]}" "${tasks[@]}"
 }
 
-python tools/dataset_converters/make_mini.py "$data" "${scenes[@]}"
+if [ -z "${RECIPES:-}" ]; then
+    python tools/dataset_converters/make_mini.py "$data" "${scenes[@]}"
+fi
 
 mkdir -p "$work_dir"
 running=()

@@ -1,16 +1,13 @@
 """What it looks like: light, materials, shadows, backgrounds."""
 
 import colorsys
-import functools
 import math
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from adpe_mm.errors import UserError
-
+from ..three_tasks import random_crop
 from .geometry import Drawn
 
 
@@ -132,34 +129,11 @@ def shade(surface: Surface, normal: np.ndarray, light: Light) -> np.ndarray:
     return surface.albedo * lit + surface.gloss * specular * light.colour
 
 
-@functools.lru_cache(maxsize=64)
-def load_photo(path: str) -> np.ndarray:
-    """A photograph as uint8 RGB, shrunk to at most 1024 px.
-
-    Raises:
-        ValueError: If it is broken.
-    """
-    try:
-        with Image.open(path) as image:
-            image = image.convert('RGB')
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"remove the broken photograph '{path}': {error}") from error
-    image.thumbnail((1024, 1024))
-    return np.asarray(image)
-
-
 def photo_ground(
     rng: np.random.Generator, path: str, shape: tuple[int, int], taken: list[np.ndarray]
 ) -> Surface:
     """A random crop of a photograph as the ground."""
-    photo = load_photo(path)
-    scale = rng.uniform(0.4, 1) * min(photo.shape[0] / shape[0], photo.shape[1] / shape[1])
-    height, width = (max(int(scale * n), 1) for n in shape)
-    top = rng.integers(photo.shape[0] - height + 1)
-    left = rng.integers(photo.shape[1] - width + 1)
-    crop = photo[top : top + height, left : left + width]
-    method = cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR
-    albedo = cv2.resize(crop, shape[::-1], interpolation=method).astype(np.float32) / 255
+    albedo = random_crop(rng, path, shape).astype(np.float32) / 255
     taken.append(albedo.mean((0, 1)))
     return Surface(albedo, np.zeros((2, *shape), np.float32), 0.0)
 

@@ -1,15 +1,16 @@
 """One scene: what decides about it, and its drawing."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 
 from adpe_mm.errors import UserError
 
+from ..three_tasks import SPLITS, find_photos, write_data_set
+from ..three_tasks.photographs import digest
 from .appearance import paint
 from .geometry import MOST_CLASSES, class_names, compose, stack
-
-SPLITS = ('train', 'val', 'unlabelled')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,3 +88,44 @@ def draw(
     variation = options.variation / 100
     objects = compose(rng, index % options.classes, names, shape, options.others, variation)
     return paint(rng, objects, shape, photos), stack(objects, shape), [o.label for o in objects]
+
+
+@dataclasses.dataclass
+class MiniScenes:
+    """A data set of them: see `Scenes`.
+
+    Args:
+        settings: What to draw.
+
+    Raises:
+        FileNotFoundError: If the folder of photographs has none.
+    """
+
+    settings: Options
+    title = 'mini scenes'
+    tool = 'make_mini'
+    version = 1
+
+    def __post_init__(self):
+        settings = self.settings
+        self.names = class_names(settings.classes)
+        self.counts = {split: getattr(settings, split) for split in SPLITS}
+        self.quality = settings.quality
+        self.photos = find_photos(settings.photos) if settings.photos else []
+
+    def draw(self, split: str, index: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
+        return draw(self.settings, split, index, self.photos)
+
+    def options(self) -> dict:
+        """The options, with the photographs for the path to them."""
+        facts = dataclasses.asdict(self.settings)
+        if self.photos:
+            facts['photos'] = digest(self.photos, self.settings.photos)
+        return facts
+
+
+def make_mini(
+    out: str | Path, options: Options, workers: int | None = None, overwrite: bool = False
+) -> dict:
+    """Draw mini scenes, unless they are there already: see `write_data_set`."""
+    return write_data_set(out, MiniScenes(options), workers, overwrite)

@@ -6,17 +6,51 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
-from .geometry import class_names
-from .scenes import Options, draw
-
-VERSION = 1  # of the drawing: raise it when the same options no longer give the same images
+SPLITS = ('train', 'val', 'unlabelled')
 
 
-def folders(options: Options) -> list[str]:
+class Scenes(Protocol):
+    """What the images of a data set show; it is sent to the processes that draw.
+
+    Attributes:
+        title: What they are, in a few words.
+        tool: The command that draws them.
+        version: Of the drawing; raised when the same options no longer give the same images.
+        names: Of the K classes.
+        counts: Images of each split.
+        quality: Of the JPEG files.
+    """
+
+    title: str
+    tool: str
+    version: int
+    names: list[str]
+    counts: dict[str, int]
+    quality: int
+
+    def draw(self, split: str, index: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
+        """Draw one image.
+
+        Args:
+            split: One of `SPLITS`.
+            index: Of the image in the split.
+
+        Returns:
+            The image, uint8 RGB (height, width, 3); which object is seen where, uint8
+            (height, width), 0 for the background and i + 1 for object i; and the objects'
+            classes, the main one's being ``index % K``.
+        """
+
+    def options(self) -> dict:
+        """What decides about the bytes, as JSON has it."""
+
+
+def folders(scenes: Scenes) -> list[str]:
     """All folders of a data set, relative to its root."""
     return [
         'ade/images/training',
@@ -26,12 +60,8 @@ def folders(options: Options) -> list[str]:
         'coco/train2017',
         'coco/val2017',
         'coco/annotations',
-        *(
-            f'imagenet/{split}/{name}'
-            for split in ('train', 'val')
-            for name in class_names(options.classes)
-        ),
-        *(['unlabelled'] if options.unlabelled else []),
+        *(f'imagenet/{split}/{name}' for split in ('train', 'val') for name in scenes.names),
+        *(['unlabelled'] if scenes.counts['unlabelled'] else []),
     ]
 
 
@@ -70,46 +100,46 @@ def link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def write_scene(
-    index: int, split: str, options: Options, root: Path, photos: list[str]
-) -> tuple[dict, list[dict]]:
+def write_scene(index: int, split: str, scenes: Scenes, root: Path) -> tuple[dict, list[dict]]:
     """Draw an image and write it in every layout.
 
     Returns:
         COCO's entry for the image, and those for its objects without ids.
     """
-    image, seen, labels = draw(options, split, index, photos)
+    image, seen, labels = scenes.draw(split, index)
     name = f'{split}_{index + 1:06d}'
     if split == 'unlabelled':
-        Image.fromarray(image).save(root / split / f'{name}.jpg', quality=options.quality)
+        Image.fromarray(image).save(root / split / f'{name}.jpg', quality=scenes.quality)
         return {}, []
-    names = class_names(options.classes)
-    file = root / 'imagenet' / split / names[index % options.classes] / f'{name}.jpg'
-    Image.fromarray(image).save(file, quality=options.quality)
+    names = scenes.names
+    file = root / 'imagenet' / split / names[index % len(names)] / f'{name}.jpg'
+    Image.fromarray(image).save(file, quality=scenes.quality)
     link(file, root / 'coco' / f'{split}2017' / file.name)
     ade = dict(train='training', val='validation')[split]
     link(file, root / 'ade' / 'images' / ade / file.name)
-    values = np.array([options.classes + 1, *(label + 1 for label in labels)], np.uint8)
+    values = np.array([len(names) + 1, *(label + 1 for label in labels)], np.uint8)
     Image.fromarray(values[seen]).save(root / 'ade' / 'annotations' / ade / f'{name}.png')
     entry = dict(id=index + 1, file_name=file.name, height=image.shape[0], width=image.shape[1])
     return entry, [annotation(seen == i, label) for i, label in enumerate(labels, 1)]
 
 
 def write_split(
-    scenes: Iterator[tuple[dict, list[dict]]], split: str, names: list[str], root: Path
+    written: Iterator[tuple[dict, list[dict]]], split: str, scenes: Scenes, root: Path
 ) -> int:
-    """Write the scenes of a split and its COCO annotations. Returns the number of objects."""
+    """Write the images of a split and its COCO annotations. Returns the number of objects."""
     images, annotations = [], []
-    for entry, objects in scenes:
+    for entry, objects in written:
         images.append(entry)
         for item in objects:
             annotations.append(dict(id=len(annotations) + 1, image_id=entry['id'], **item))
     if split == 'unlabelled':
         return 0
     coco = dict(
-        info=dict(description='mini scenes', version=str(VERSION)),
+        info=dict(description=scenes.title, version=str(scenes.version)),
         licenses=[],
-        categories=[dict(id=i, name=n, supercategory='object') for i, n in enumerate(names, 1)],
+        categories=[
+            dict(id=i, name=name, supercategory='object') for i, name in enumerate(scenes.names, 1)
+        ],
         images=images,
         annotations=annotations,
     )
