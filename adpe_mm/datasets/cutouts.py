@@ -141,21 +141,20 @@ def paste(
     height, width = image.shape[:2]
     if rng.random() < 0.5:
         cutout = cutout[:, ::-1]
-    rows, columns = cutout.shape[:2]
+    # Colours of transparent pixels say nothing: they must not be mixed in.
+    alpha = cutout[..., 3:].astype(np.float32) / 255
+    layer = np.concatenate((cutout[..., :3] / np.float32(255) * alpha, alpha), axis=-1)
+    rows, columns = layer.shape[:2]
     factor = share * min(height, width) / max(rows, columns)
-    if factor < 1:  # to about twice the size, by averaging, as bilinear steps would skip pixels
-        smaller = tuple(max(round(2 * factor * n), 2) for n in (columns, rows))
-        if smaller[0] < columns:
-            cutout = cv2.resize(cutout, smaller, interpolation=cv2.INTER_AREA)
-            rows, columns = cutout.shape[:2]
-            factor = share * min(height, width) / max(rows, columns)
+    if factor < 0.5:  # to twice the size by averaging, as interpolation would skip pixels
+        smaller = max(round(2 * factor * columns), 2), max(round(2 * factor * rows), 2)
+        layer = cv2.resize(layer, smaller, interpolation=cv2.INTER_AREA)
+        rows, columns = layer.shape[:2]
+        factor = share * min(height, width) / max(rows, columns)
     turn = cv2.getRotationMatrix2D((columns / 2, rows / 2), rng.uniform(-20, 20), factor)
     reach = share * min(height, width) / 2
     centre = [rng.uniform(min(reach, n / 2), max(n - reach, n / 2)) for n in (width, height)]
     turn[:, 2] += np.array(centre) - (columns / 2, rows / 2)
-    # Colours of transparent pixels say nothing: they must not be mixed in.
-    alpha = cutout[..., 3:].astype(np.float32) / 255
-    layer = np.concatenate((cutout[..., :3] / np.float32(255) * alpha, alpha), axis=-1)
     layer = cv2.warpAffine(layer, turn, (width, height), flags=cv2.INTER_LINEAR)
     light = rng.uniform(0.75, 1.2) * rng.uniform(0.93, 1.07, 3).astype(np.float32)
     image *= 1 - layer[..., 3:]
