@@ -36,6 +36,7 @@ KEYS = {
     'val_dataloader', 'val_evaluator', 'val_cfg', 'test_dataloader', 'test_evaluator', 'test_cfg',
     'tta', 'tta_model', 'tta_pipeline',  # by tools/test.py
     'custom_imports',  # by Config.fromfile
+    'classes', 'mask_values',  # by tools/train.py and tools/test.py
 }  # fmt: skip
 # What mmengine's Runner and torch's DataLoader read.
 LOADER_KEYS = {*inspect.signature(DataLoader).parameters, 'collate_fn', 'sampler', 'dataset'}

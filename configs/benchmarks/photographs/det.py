@@ -16,7 +16,7 @@ model = dict(
 )
 classes = ('mammal', 'bird', 'insect', 'fruit', 'vegetable', 'flower', 'coin', 'tool')
 root = '{{$PHOTOGRAPHS:data/photographs}}/coco'
-data = dict(dataset=dict(data_root=root, metainfo=dict(classes=classes)))
+data = dict(dataset=dict(data_root=root))
 train_dataloader = dict(data, batch_size=16)  # one process
 val_dataloader = test_dataloader = data
 val_evaluator = test_evaluator = dict(ann_file=f'{root}/annotations/instances_val2017.json')

@@ -17,9 +17,7 @@ model = dict(
     auxiliary_head=dict(in_channels=128),
 )
 classes = ('mammal', 'bird', 'insect', 'fruit', 'vegetable', 'flower', 'coin', 'tool', 'background')
-data = dict(
-    dataset=dict(data_root='{{$PHOTOGRAPHS:data/photographs}}/ade', metainfo=dict(classes=classes))
-)
+data = dict(dataset=dict(data_root='{{$PHOTOGRAPHS:data/photographs}}/ade'))
 train_dataloader = dict(data, batch_size=16)  # one process
 val_dataloader = test_dataloader = data
 auto_scale_lr = dict(base_batch_size=16)

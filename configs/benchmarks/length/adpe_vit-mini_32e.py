@@ -1,0 +1,12 @@
+"""AdPE of the mini benchmark, 32 epochs instead of 8.
+
+    ENTRIES=configs/benchmarks/length/adpe_vit-mini_32e.py TASKS=cls make mini-benchmark
+    tools/dist_train.sh configs/benchmarks/length/adpe_vit-mini_32e.py 1
+
+Measured: see docs/mini_benchmark.md.
+"""
+
+_base_ = '../mini/adpe_vit-mini_mini.py'
+train_cfg = dict(max_epochs=32)
+_base_.param_scheduler[0].update(end=1 / 32)
+_base_.param_scheduler[1].update(begin=1 / 32)
