@@ -5,7 +5,8 @@ from .guarding import guard_files
 from .images import Images, collate_crops, start_worker
 from .masks import LoadAnnotations
 from .reading import UnreadableImage, ValueRange, check_value_range, count_bands, read_image
-from .samplers import EpochSampler, SampleKey
+from .samplers import EpochSampler, SampleKey, SeededBatch, SeededBatches
+from .seeding import kept_generators, seed_generators
 from .sharing import too_little_shared_memory
 from .transforms import (
     ClampedResizedCrop,
@@ -28,6 +29,8 @@ __all__ = [
     'MultiCrop',
     'PackCrops',
     'SampleKey',
+    'SeededBatch',
+    'SeededBatches',
     'UnreadableImage',
     'ValueRange',
     'by_bands',
@@ -39,7 +42,9 @@ __all__ = [
     'first_pipeline',
     'fit_channels',
     'guard_files',
+    'kept_generators',
     'read_image',
+    'seed_generators',
     'share_classes',
     'start_worker',
     'too_little_shared_memory',

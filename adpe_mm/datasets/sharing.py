@@ -1,15 +1,14 @@
 """Whether the batches that workers pass on fit into the machine's shared memory."""
 
-import random
 import shutil
 from pathlib import Path
 
-import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
 from torch.utils.data import DataLoader
 
 from .samplers import SampleKey
+from .seeding import kept_generators
 
 FOLDER = Path('/dev/shm')
 
@@ -47,15 +46,11 @@ def too_little_shared_memory(loader: DataLoader, processes: int = 1) -> str | No
 def _draw(loader: DataLoader) -> object | None:
     """One sample; None if it cannot be had: the loader will say why."""
     key = SampleKey(0, 0, 0) if getattr(loader.sampler, 'keys', False) else 0
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        return loader.dataset[key]
-    except Exception:
-        return None
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
+    with kept_generators():
+        try:
+            return loader.dataset[key]
+        except Exception:
+            return None
 
 
 def _shared(part: object) -> int:

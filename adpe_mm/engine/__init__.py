@@ -10,7 +10,7 @@ from .hooks import (
     UnreadableImagesHook,
 )
 from .lars import LARS
-from .loops import ExactEpochTrainLoop, StoppableValLoop
+from .loops import ExactEpochTrainLoop, ExactIterTrainLoop, StoppableValLoop
 from .optim import AmpOptimWrapper, CosineAnnealingLR, LayerDecayOptimWrapperConstructor, LinearLR
 from .runner import AdPERunner
 
@@ -24,6 +24,7 @@ __all__ = [
     'DeferredRuntimeInfoHook',
     'EMAHook',
     'ExactEpochTrainLoop',
+    'ExactIterTrainLoop',
     'FiniteHook',
     'IterationSeedHook',
     'LARS',

@@ -1,12 +1,15 @@
-"""A loop of epochs that continues in the middle of one, and a validation that can be stopped."""
+"""Loops of epochs or iterations that continue anywhere, and a validation that can be stopped."""
 
+import zlib
 from collections.abc import Callable
 from functools import partial
 
 import torch
 from mmengine.dist import get_world_size
-from mmengine.runner import EpochBasedTrainLoop, ValLoop
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, ValLoop
+from torch.utils.data import Dataset
 
+from adpe_mm.datasets import SeededBatches
 from adpe_mm.errors import UserError
 from adpe_mm.registry import LOOPS
 from adpe_mm.stopping import Stopped, stop
@@ -17,15 +20,90 @@ FORMER_NAMES = {
     'pictures': 'images',
     'pictures a process and iteration': 'images per process and iteration',
 }
+NAMES = 'names of images'
+LOOKED_AT = 20_000  # images whose names are compared, of more than these evenly spaced ones
+
+
+class _Exact:
+    """What both loops share: samples and their order are functions of seed and iteration.
+
+    Raises:
+        ValueError: If the images do not fill one batch.
+    """
+
+    by_epoch: bool
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        loader = self.dataloader
+        if not (len(loader) if self.by_epoch else len(loader.dataset)):
+            # Here, as the schedulers need a length before `run`.
+            raise UserError(
+                f'the {len(loader.dataset)} images do not fill one batch: lower '
+                'train_dataloader.batch_size or the number of processes, or add images'
+            )
+        self.batches = SeededBatches(loader.batch_sampler, endless=not self.by_epoch)
+        # torch lets nobody exchange it. Another loader would have no `batch_size` and `sampler`.
+        object.__setattr__(loader, 'batch_sampler', self.batches)
+
+    def run(self) -> torch.nn.Module:
+        """Train; continues where the checkpoint stopped."""
+        self._resume_data()
+        try:
+            return self._run()
+        finally:
+            # Persistent workers outlive a SIGTERM (see `outlive_signals`), by which Python would
+            # end them at exit.
+            iterator = getattr(self.dataloader, '_iterator', None)
+            if iterator is not None:
+                iterator._shutdown_workers()
+                self.dataloader._iterator = None
+
+    def _resume_data(self) -> None:
+        """Visit images in the order of the interrupted run, and say what changed since."""
+        hub, loader, sampler = self.runner.message_hub, self.dataloader, self.batches.sampler
+        now = {
+            'images': len(loader.dataset),
+            NAMES: digest(loader.dataset),
+            'processes': get_world_size(),
+            'images per process and iteration': loader.batch_size or self.batches.batch_size,
+            'sampler seed': getattr(sampler, 'seed', None),
+        }
+        if self.by_epoch:
+            now['iterations per epoch'] = len(loader)
+        before = hub.get_info('data_order', now) if self._iter else now
+        before = {FORMER_NAMES.get(name, name): value for name, value in before.items()}
+        self._refuse_if_too_different(before, now)
+        if now['sampler seed'] is not None and 'sampler seed' in before:
+            # Built before the checkpoint was read, and so with a seed that was drawn anew if the
+            # config sets none.
+            sampler.seed = now['sampler seed'] = before['sampler seed']
+        self.batches.seed = self.runner.seed
+        changed = [key for key in now if now[key] != before.get(key, now[key])]
+        if NAMES in changed:
+            changed.remove(NAMES)
+            changes = [] if 'images' in changed else ['images of other names']
+        else:
+            changes = []
+        changes += [f'{now[key]} {key} (were {before[key]})' for key in changed]
+        if changes:
+            self.runner.logger.warning(
+                f'resumed at iteration {self._iter}, but not exactly as if never stopped: '
+                f'{", ".join(changes)}'
+            )
+        hub.update_info('data_order', now)
+
+    def _refuse_if_too_different(self, before: dict, now: dict) -> None:
+        pass
 
 
 @LOOPS.register_module()
-class ExactEpochTrainLoop(EpochBasedTrainLoop):
-    """mmengine's `EpochBasedTrainLoop`, which resumes at any iteration.
+class ExactEpochTrainLoop(_Exact, EpochBasedTrainLoop):
+    """mmengine's `EpochBasedTrainLoop`, which resumes at any iteration, with any sampler.
 
     mmengine begins the interrupted epoch anew, and so visits images twice and lets iterations
-    and epochs drift apart. Here the sampler skips what was visited. It must have `skip`, as
-    `EpochSampler` has.
+    and epochs drift apart. Here what was visited is left out, see `SeededBatches`. `AdPERunner`
+    puts this loop in the place of mmengine's.
 
     Args:
         *args: See `EpochBasedTrainLoop`.
@@ -37,41 +115,17 @@ class ExactEpochTrainLoop(EpochBasedTrainLoop):
             data changed: the schedule of lr would no longer fit.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        if len(self.dataloader) == 0:  # here, as the schedulers need a length before `run`
-            raise UserError(
-                f'the {len(self.dataloader.dataset)} images do not fill one batch: lower '
-                'train_dataloader.batch_size or the number of processes, or add images'
-            )
+    by_epoch = True
 
-    def run(self) -> torch.nn.Module:
-        """Train; continues where the checkpoint stopped."""
-        self._resume_data()
-        # A checkpoint of the last iteration of an epoch still counts that epoch as unfinished.
-        self._epoch = self._iter // len(self.dataloader)
-        try:
-            return super().run()
-        finally:
-            # Persistent workers outlive a SIGTERM (see `outlive_signals`), by which Python would
-            # end them at exit.
-            iterator = getattr(self.dataloader, '_iterator', None)
-            if iterator is not None:
-                iterator._shutdown_workers()
-                self.dataloader._iterator = None
+    def _run(self) -> torch.nn.Module:
+        length = len(self.dataloader)
+        epoch, beyond = divmod(self._iter, length)
+        # A checkpoint that was saved by iteration, in the last one of an epoch, counts that epoch
+        # as unfinished: what belongs to its end, such as the schedules by epoch, is still to come.
+        self._epoch = epoch - 1 if epoch > self._epoch and not beyond else epoch
+        return EpochBasedTrainLoop.run(self)
 
-    def _resume_data(self) -> None:
-        """Visit images in the order of the interrupted run, and say what changed since."""
-        hub, sampler = self.runner.message_hub, self.dataloader.sampler
-        now = {
-            'iterations per epoch': len(self.dataloader),
-            'images': len(self.dataloader.dataset),
-            'processes': get_world_size(),
-            'images per process and iteration': self.dataloader.batch_size,
-            'sampler seed': getattr(sampler, 'seed', None),
-        }
-        before = hub.get_info('data_order', now) if self._iter else now
-        before = {FORMER_NAMES.get(name, name): value for name, value in before.items()}
+    def _refuse_if_too_different(self, before: dict, now: dict) -> None:
         if before['iterations per epoch'] != now['iterations per epoch']:
             raise UserError(
                 f'the run had {before["iterations per epoch"]} iterations per epoch and now has '
@@ -79,38 +133,84 @@ class ExactEpochTrainLoop(EpochBasedTrainLoop):
                 '(processes x train_dataloader.batch_size), or start anew from its weights with '
                 'load_from'
             )
-        if now['sampler seed'] is not None:
-            # Built before the checkpoint was read, and so with a seed that was drawn anew if the
-            # config sets none.
-            sampler.seed = now['sampler seed'] = before['sampler seed']
-        changes = [
-            f'{now[key]} {key} (were {before[key]})' for key in now if now[key] != before[key]
-        ]
-        if changes:
-            self.runner.logger.warning(
-                f'resumed at iteration {self._iter}, but not exactly as if never stopped: '
-                f'{", ".join(changes)}'
-            )
-        hub.update_info('data_order', now)
 
     def run_epoch(self) -> None:
         """Iterate the rest of one epoch."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         start = self._iter - self._epoch * len(self.dataloader)
-        if start:
-            if not hasattr(self.dataloader.sampler, 'skip'):
-                raise UserError(
-                    f'{type(self.dataloader.sampler).__name__} cannot continue in mid-epoch: use '
-                    "train_dataloader.sampler.type='adpe_mm.EpochSampler', or resume from a "
-                    'checkpoint of a whole epoch'
-                )
-            self.dataloader.sampler.skip(start * self.dataloader.batch_size)
-        for idx, data_batch in enumerate(self.dataloader, start):
-            self.run_iter(idx, data_batch)
+        if start < len(self.dataloader):
+            self.batches.begin(self._epoch, start)
+            for idx, data_batch in enumerate(self.dataloader, start):
+                self.run_iter(idx, data_batch)
 
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+
+
+@LOOPS.register_module()
+class ExactIterTrainLoop(_Exact, IterBasedTrainLoop):
+    """mmengine's `IterBasedTrainLoop`, which resumes with the samples that it would have had.
+
+    mmengine's draws them anew. Where a sampler is not endless, its epochs follow each other
+    without a pause. `AdPERunner` puts this loop in the place of mmengine's.
+
+    Args:
+        *args: See `IterBasedTrainLoop`.
+        **kwargs: See `IterBasedTrainLoop`; `fast_forward_on_resume` has no effect.
+
+    Raises:
+        ValueError: If there are no images.
+    """
+
+    by_epoch = False
+
+    def _run(self) -> torch.nn.Module:
+        call_hook = self.runner.call_hook
+        call_hook('before_train')
+        call_hook('before_train_epoch')
+        self.batches.begin(epoch=0, batch=self._iter)
+        batches = iter(self.dataloader)
+        while self._iter < self._max_iters and not self.stop_training:
+            self.runner.model.train()
+            self.run_iter(next(batches))
+            self._decide_current_val_interval()
+            last = self._iter == self._max_iters
+            due = self._iter >= self.val_begin and (last or self._iter % self.val_interval == 0)
+            if self.runner.val_loop is not None and due:
+                self.runner.val_loop.run()
+        call_hook('after_train_epoch')
+        call_hook('after_train')
+        return self.runner.model
+
+
+EXACT = {EpochBasedTrainLoop: ExactEpochTrainLoop, IterBasedTrainLoop: ExactIterTrainLoop}
+
+
+def exact_loop(loop: dict) -> dict:
+    """The config of a training loop, with an exact one in the place of mmengine's."""
+    loop = dict(loop)
+    if 'by_epoch' in loop and 'type' not in loop:
+        type_ = EpochBasedTrainLoop if loop.pop('by_epoch') else IterBasedTrainLoop
+    else:
+        type_ = loop.get('type')
+    cls = LOOPS.get(type_) if isinstance(type_, str) else type_
+    return dict(loop, type=EXACT.get(cls, type_))
+
+
+def digest(dataset: Dataset) -> int | None:
+    """A number that differs if samples have other names, or another order; None without names.
+
+    Names are the last two parts of paths: the folder of all may be another one on each machine.
+    """
+    if not hasattr(dataset, 'get_data_info'):
+        return None
+    number, count = 0, len(dataset)
+    for sample in range(min(count, LOOKED_AT)):
+        info = dataset.get_data_info(sample * count // min(count, LOOKED_AT))
+        path = info.get('img_path') if isinstance(info, dict) else None
+        number = zlib.crc32('/'.join(str(path).split('/')[-2:]).encode() + b'\n', number)
+    return number
 
 
 @LOOPS.register_module()
@@ -118,23 +218,28 @@ class StoppableValLoop(ValLoop):
     """mmengine's `ValLoop`, which a stop ends at the next iteration, or while metrics are computed.
 
     All processes leave together, before or after they have exchanged their results, never within.
+    While gradients accumulate the validation is not stopped, as nothing could be saved.
     """
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self._evaluate, self.evaluator.evaluate = self.evaluator.evaluate, self._stoppable
         for metric in self.evaluator.metrics:
-            metric.compute_metrics = partial(_interrupted, metric.compute_metrics)
+            metric.compute_metrics = partial(self._interrupted, metric.compute_metrics)
+
+    @property
+    def _may_stop(self) -> bool:
+        return stop.in_training and self.runner.optim_wrapper.should_update()
 
     @torch.no_grad()
     def run_iter(self, idx: int, data_batch: dict) -> None:
-        if stop.in_training and stop.heard:
+        if self._may_stop and stop.heard:
             self._leave_if_all_do()
         super().run_iter(idx, data_batch)
 
     def _stoppable(self, size: int) -> dict:
         """Compute metrics, unless the run stops before that or meanwhile."""
-        if not stop.in_training:
+        if not self._may_stop:
             return self._evaluate(size)
         self._leave_if_all_do()
         metrics = self._evaluate(size)
@@ -145,13 +250,12 @@ class StoppableValLoop(ValLoop):
         if stop.place(together=True):
             self.runner.call_hook('leave')
 
-
-def _interrupted(compute: Callable[[list], dict], results: list) -> dict:
-    """Compute metrics in process 0, or none after a signal: the others wait for some."""
-    if not stop.in_training:
-        return compute(results)
-    try:
-        with stop.interrupting():
+    def _interrupted(self, compute: Callable[[list], dict], results: list) -> dict:
+        """Compute metrics in process 0, or none after a signal: the others wait for some."""
+        if not self._may_stop:
             return compute(results)
-    except Stopped:
-        return {}
+        try:
+            with stop.interrupting():
+                return compute(results)
+        except Stopped:
+            return {}

@@ -31,6 +31,7 @@ from adpe_mm.datasets import fit_channels, guard_files, too_little_shared_memory
 from adpe_mm.engine.hooks.compile import CompileHook
 from adpe_mm.engine.hooks.ema import EMAHook
 from adpe_mm.engine.hooks.unreadable import UnreadableImagesHook
+from adpe_mm.engine.loops import exact_loop
 from adpe_mm.engine.resuming import take_over
 from adpe_mm.engine.schedules import check_times, in_iterations
 from adpe_mm.engine.sharding import (
@@ -118,9 +119,13 @@ class AdPERunner(Runner):
         return super()._build_param_scheduler(schedules, optim_wrapper)
 
     def register_default_hooks(self, hooks: dict[str, Hook | dict | None] | None = None) -> None:
-        """Register hooks by name; None leaves any of them out, not only one of mmengine's."""
+        """Register hooks by name; None leaves any of them out, not only one of mmengine's.
+
+        `IterationSeedHook` is one of them, in configs of other libraries too.
+        """
+        hooks = dict(dict(iteration_seed=dict(type='adpe_mm.IterationSeedHook')), **(hooks or {}))
         super().register_default_hooks(
-            {name: Hook() if hook is None else hook for name, hook in (hooks or {}).items()}
+            {name: Hook() if hook is None else hook for name, hook in hooks.items()}
         )
 
     @staticmethod
@@ -156,7 +161,10 @@ class AdPERunner(Runner):
         return evaluator
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build the loop of the training, which `UnreadableImagesHook` lets skip broken files."""
+        """Build the loop of the training; mmengine's are replaced by those that resume exactly.
+
+        `UnreadableImagesHook` lets it skip broken files.
+        """
         if isinstance(self._train_dataloader, dict):
             # Not by the loop: mmengine's starts the loader's processes as it is built.
             self._train_dataloader = self.build_dataloader(
@@ -169,7 +177,7 @@ class AdPERunner(Runner):
             self.logger.warning(shortage)
         if any(isinstance(hook, UnreadableImagesHook) for hook in self.hooks):
             guard_files(self._train_dataloader.dataset, skips=True)
-        return super().build_train_loop(loop)
+        return super().build_train_loop(exact_loop(loop) if isinstance(loop, dict) else loop)
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the loop of validation; mmengine's is replaced by one that can be stopped."""

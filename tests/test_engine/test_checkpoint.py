@@ -265,7 +265,9 @@ def test_stop_waits_for_the_step_that_gradients_are_collected_for(tmp_path, imag
     with pytest.raises(SystemExit):
         runner.train()
     assert list(runner.record.losses) == [1, 2, 3, 4, 5]  # `Record` comes after the exit at 6
-    assert (tmp_path / 'stopped_iter_6.pth').exists()
+    # That of epoch 1 has waited too, and so there is one of iteration 6.
+    assert [file.name for file in tmp_path.glob('*.pth')] == ['epoch_1.pth']
+    assert torch.load(tmp_path / 'epoch_1.pth', weights_only=False)['meta']['iter'] == 6
 
 
 def test_signal_in_the_last_iteration_lets_the_run_end(tmp_path, images):

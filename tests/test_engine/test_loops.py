@@ -93,10 +93,3 @@ def test_every_image_is_visited_once_an_epoch_over_a_stop(tmp_path, images):
     assert len(visited) == len({(key.epoch, key) for key in visited}) == 44
     for epoch in (0, 1):
         assert sorted(key.index for key in visited if key.epoch == epoch) == list(range(22))
-
-
-def test_a_sampler_that_cannot_skip_is_named(tmp_path, images):
-    options = {'train_dataloader.sampler': dict(type='DefaultSampler', shuffle=True)}
-    interrupted(tmp_path / 'run', images, **options)
-    with pytest.raises(ValueError, match='DefaultSampler cannot continue in mid-epoch: use'):
-        make_runner(tmp_path / 'run', images, options=dict(options, resume=True)).train()

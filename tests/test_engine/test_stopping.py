@@ -25,6 +25,12 @@ def newest(work_dir):
     return Path((work_dir / 'last_checkpoint').read_text()).name
 
 
+def validated(work_dir):
+    """Iteration of the newest validation that the newest checkpoint knows of."""
+    checkpoint = torch.load(work_dir / newest(work_dir), weights_only=False)
+    return checkpoint['message_hub']['runtime_info'].get('validated_iter')
+
+
 @pytest.fixture(scope='module')
 def unbroken(images, tmp_path_factory):
     states = {}
@@ -59,17 +65,16 @@ def test_stopped_in_every_phase(images, tmp_path, unbroken, number, whom):
 
     assert ended(run(number, images, work_dir, ('saving', 5), whom)[0]) == {143}
     assert checkpoints(work_dir) == [newest(work_dir)] == ['epoch_1.pth']
-    assert not (work_dir / 'last_validation').exists()
+    assert validated(work_dir) is None
 
     assert ended(run(number, images, work_dir, ('validation', 10), whom)[0]) == {143}
     assert checkpoints(work_dir) == ['epoch_1.pth', 'epoch_2.pth']
     assert newest(work_dir) == 'epoch_2.pth'
     # The one that was due after epoch 1 was made up for; that after epoch 2 is not complete.
-    assert (work_dir / 'last_validation').read_text() == '5'
+    assert validated(work_dir) == 5
 
     assert ended(run(number, images, work_dir)[0]) == {0}
     assert checkpoints(work_dir) == ['epoch_2.pth', 'epoch_3.pth']
-    assert (work_dir / 'last_validation').read_text() == '15'
     logs = ''.join(path.read_text() for path in sorted(work_dir.glob('*/*.log')))
     assert logs.count('mean: ') == EPOCHS  # each epoch was validated once
     assert len(list(work_dir.glob('best_mean_*.pth'))) == 1
@@ -95,4 +100,4 @@ def test_metrics_that_take_long_are_given_up_at_once(images, tmp_path, number):
     assert ended(jobs) == {143}
     assert time.monotonic() - sent < 5  # two, on a machine with nothing else to do
     assert newest(tmp_path / 'run') == 'epoch_1.pth'
-    assert not (tmp_path / 'run' / 'last_validation').exists()
+    assert validated(tmp_path / 'run') is None

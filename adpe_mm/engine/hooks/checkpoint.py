@@ -29,12 +29,14 @@ from adpe_mm.checkpoints import (
 from adpe_mm.engine.resuming import choose_checkpoint
 from adpe_mm.errors import UserError
 from adpe_mm.models import AdPEViT
-from adpe_mm.processes import on_main
 from adpe_mm.registry import HOOKS
 from adpe_mm.stopping import Stopped, end_workers, stop
 from adpe_mm.version import __version__
 
+from . import unsaved
 from .finite import is_finite
+
+VALIDATED = 'validated_iter'  # in the message hub: where the newest validation was
 
 
 @HOOKS.register_module()
@@ -47,7 +49,12 @@ class SafeCheckpointHook(CheckpointHook):
     After a signal (see `adpe_mm.stopping`) all processes stop after the same optimiser step, or in
     the same validation, with ``stopped_iter_N.pth`` unless there is a regular checkpoint of that
     iteration, and exit with 143. The next regular checkpoint of the resumed run replaces that
-    file. A validation that was due when the run ended, in whatever way, is made up for.
+    file. A checkpoint knows whether its iteration has been validated. If that was due and is
+    not known, because the run ended before or while it was done, the resumed run does it first.
+
+    Between two steps of the optimiser nothing is saved: the gradients that accumulate are as large
+    as the weights, and are different ones in each process. A checkpoint that is due then, and a
+    stop, wait for the next step: ``epoch_N.pth`` has seen the first iterations of another epoch.
 
     Args:
         on_full_disk: What happens when a checkpoint does not fit on the disk. 'warn': the run goes
@@ -69,6 +76,7 @@ class SafeCheckpointHook(CheckpointHook):
             )
         self.on_full_disk = on_full_disk
         self.saved: int | None = None  # iterations that the newest checkpoint has seen
+        self.due: int | None = None  # epoch or iteration whose checkpoint waits for a step
         self._former_best: dict[str, str | None] = {}  # while the next one is saved
 
     def before_run(self, runner: Runner) -> None:
@@ -82,9 +90,8 @@ class SafeCheckpointHook(CheckpointHook):
         if runner._resume:
             self.saved, self.last_ckpt = runner.iter, runner._load_from
             self._resume_files(runner)
+            runner.call_hook('take_back')
             self._validate_if_due(runner)
-        elif is_main_process():
-            self._validated(runner).unlink(missing_ok=True)
 
     def after_train(self, runner: Runner) -> None:
         super().after_train(runner)
@@ -92,6 +99,10 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        if self.due is not None and runner.optim_wrapper.should_update():
+            position = dict(epoch=runner.epoch, iter=runner.iter + 1)
+            step = self.due if self.by_epoch else position['iter']
+            self._save_checkpoint_with_step(runner, step, position)
         by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
         if by_epoch and self.end_of_epoch(runner.train_dataloader, batch_idx):
             return  # what belongs to the end of the epoch comes first
@@ -132,8 +143,21 @@ class SafeCheckpointHook(CheckpointHook):
         stop.end()
         raise Stopped(together=True)
 
+    def hand_over(self, runner: Runner) -> None:
+        """Collect from all processes what process 0 saves: hooks may have such a method."""
+        unsaved.hand_over(runner)
+
+    def take_back(self, runner: Runner) -> None:
+        """Take up, in a run that is resumed, what `hand_over` has collected."""
+        unsaved.take_back(runner)
+
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         """What mmengine calls to save; there it removes old checkpoints first."""
+        if not runner.optim_wrapper.should_update():
+            self.due = step
+            runner.logger.info('gradients accumulate: the checkpoint waits for the next step')
+            return
+        self.due = None
         outdated, kept = [], []
         if self.max_keep_ckpts > 0:
             kept = [*self.keep_ckpt_ids]
@@ -169,6 +193,7 @@ class SafeCheckpointHook(CheckpointHook):
             return None
         outdated = {*outdated, *self._replaced(), *hub.get_info('stopped_ckpt', [])} - {name, path}
         former = {key: hub.get_info(key) for key in ('last_ckpt', 'stopped_ckpt')}
+        runner.call_hook('hand_over')  # what other processes know, for process 0 to save it
         hub.update_info('last_ckpt', path)
         hub.update_info('stopped_ckpt', [name] if name.startswith('stopped_') else [])
         hub.update_info('outdated_ckpt', sorted(outdated))
@@ -251,17 +276,11 @@ class SafeCheckpointHook(CheckpointHook):
         stopped = sorted(Path(self.out_dir).glob('stopped_iter_*.pth'))
         hub.update_info('stopped_ckpt', [path.name for path in stopped])
 
-    def after_val(self, runner: Runner) -> None:
-        """Write down up to where the run is validated, after all others have seen the metrics."""
-        if stop.in_training and is_main_process():
-            try:
-                AtomicLocalBackend().put_text(str(runner.iter), self._validated(runner))
-            except DiskFull as error:
-                self._complain(runner, error)
-
-    @staticmethod
-    def _validated(runner: Runner) -> Path:
-        return Path(runner.work_dir, 'last_validation')
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Let what is saved from now on, with the best one at once, know of the validation."""
+        if stop.in_training:
+            runner.message_hub.update_info(VALIDATED, runner.iter)
+        super().after_val_epoch(runner, metrics)
 
     def _validate_if_due(self, runner: Runner) -> None:
         """Make up for the validation at this iteration, if the run was ended before or in it."""
@@ -272,8 +291,7 @@ class SafeCheckpointHook(CheckpointHook):
         now, end = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
         whole = not by_epoch or loop.iter == loop.epoch * len(loop.dataloader)
         due = whole and now >= loop.val_begin and (now % loop.val_interval == 0 or now == end)
-        mark = self._validated(runner)
-        if due and int(on_main(lambda: mark.read_text() if mark.exists() else '0')) < runner.iter:
+        if due and runner.message_hub.get_info(VALIDATED) != runner.iter:
             runner.logger.info(f'the validation after iteration {runner.iter} was not finished')
             runner.val_loop.run()
 

@@ -1,7 +1,13 @@
 """Counts the images and masks that cannot be read."""
 
 import torch
-from mmengine.dist import all_gather_object, all_reduce, is_distributed
+from mmengine.dist import (
+    all_gather_object,
+    all_reduce,
+    get_rank,
+    get_world_size,
+    is_distributed,
+)
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -21,7 +27,7 @@ class UnreadableImagesHook(Hook):
 
     Process 0 names its own at once, and those of the other processes at the end of the epoch.
     They are counted together every 50 iterations, so that all end at the same one.
-    From the first failure on, the fraction is logged as 'unreadable'.
+    From the first failure on, the fraction is logged as 'unreadable'. A resumed run counts on.
 
     Args:
         max_fraction: Largest fraction of failures among all images that were opened.
@@ -61,6 +67,18 @@ class UnreadableImagesHook(Hook):
         # Together, as one process that ended alone would leave the others waiting.
         if is_distributed() and self.every_n_inner_iters(batch_idx, TOGETHER):
             self._judge(runner)
+
+    def hand_over(self, runner: Runner) -> None:
+        """Let the checkpoint know what all processes have counted."""
+        counts = all_gather_object((self.failed, self.opened, sorted(self.named)))
+        runner.message_hub.update_info('unreadable_images', counts)
+
+    def take_back(self, runner: Runner) -> None:
+        """Go on counting where the interrupted run was."""
+        counts = runner.message_hub.get_info('unreadable_images', [])
+        if len(counts) == get_world_size():
+            self.failed, self.opened, named = counts[get_rank()]
+            self.named = set(named)
 
     def _judge(self, runner: Runner) -> None:
         """Count the images of all processes, and raise in all of them if too many failed."""
