@@ -31,7 +31,8 @@ def too_little_shared_memory(loader: DataLoader, processes: int = 1) -> str | No
     sample = _draw(loader)
     if sample is None:
         return None
-    waiting = processes * loader.num_workers * loader.prefetch_factor * (loader.batch_size or 1)
+    size = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', 1)
+    waiting = processes * loader.num_workers * loader.prefetch_factor * size
     needed, free = waiting * _shared(sample), shutil.disk_usage(FOLDER).free
     if needed <= free:
         return None

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import torch
 from mmengine.dist import get_world_size
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, ValLoop
@@ -238,13 +239,18 @@ class StoppableValLoop(ValLoop):
         super().run_iter(idx, data_batch)
 
     def _stoppable(self, size: int) -> dict:
-        """Compute metrics, unless the run stops before that or meanwhile."""
-        if not self._may_stop:
-            return self._evaluate(size)
-        self._leave_if_all_do()
+        """Compute metrics, unless the run stops before that or meanwhile.
+
+        They are plain numbers: those of numpy get into checkpoints, as the best score, and could
+        not be read from there as weights only.
+        """
+        may_stop = self._may_stop
+        if may_stop:
+            self._leave_if_all_do()
         metrics = self._evaluate(size)
-        self._leave_if_all_do()
-        return metrics
+        if may_stop:
+            self._leave_if_all_do()
+        return {k: v.item() if isinstance(v, np.generic) else v for k, v in metrics.items()}
 
     def _leave_if_all_do(self) -> None:
         if stop.place(together=True):

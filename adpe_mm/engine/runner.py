@@ -85,7 +85,10 @@ class AdPERunner(Runner):
         if not (auto_scale_lr or {}).get('enable', False):
             return
         loader = self._train_dataloader
-        per_process = loader['batch_size'] if isinstance(loader, dict) else loader.batch_size
+        if isinstance(loader, dict):
+            per_process = loader['batch_size']
+        else:  # with a batch sampler of the config the loader itself does not know it
+            per_process = loader.batch_size or loader.batch_sampler.batch_size
         accumulated = optim_wrapper._accumulative_counts
         batch, base = self.world_size * per_process * accumulated, auto_scale_lr['base_batch_size']
         for group in optim_wrapper.param_groups:
