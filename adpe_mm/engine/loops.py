@@ -1,5 +1,6 @@
 """Loops of epochs or iterations that continue anywhere, and a validation that can be stopped."""
 
+import math
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from mmengine.dist import get_world_size
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, ValLoop
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from adpe_mm.datasets import SeededBatches
 from adpe_mm.errors import UserError
@@ -37,10 +38,12 @@ class _Exact:
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         loader = self.dataloader
-        if not (len(loader) if self.by_epoch else len(loader.dataset)):
+        if loader.batch_sampler is None:
+            raise UserError('train_dataloader.batch_size must be a number, got None')
+        if not (len(loader) if self.by_epoch else size(loader.dataset)):
             # Here, as the schedulers need a length before `run`.
             raise UserError(
-                f'the {len(loader.dataset)} images do not fill one batch: lower '
+                f'the {size(loader.dataset)} images do not fill one batch: lower '
                 'train_dataloader.batch_size or the number of processes, or add images'
             )
         self.batches = SeededBatches(loader.batch_sampler, endless=not self.by_epoch)
@@ -64,7 +67,7 @@ class _Exact:
         """Visit images in the order of the interrupted run, and say what changed since."""
         hub, loader, sampler = self.runner.message_hub, self.dataloader, self.batches.sampler
         now = {
-            'images': len(loader.dataset),
+            'images': size(loader.dataset),
             NAMES: digest(loader.dataset),
             'processes': get_world_size(),
             'images per process and iteration': loader.batch_size or self.batches.batch_size,
@@ -81,12 +84,15 @@ class _Exact:
             sampler.seed = now['sampler seed'] = before['sampler seed']
         self.batches.seed = self.runner.seed
         changed = [key for key in now if now[key] != before.get(key, now[key])]
+        changes = []
         if NAMES in changed:
             changed.remove(NAMES)
-            changes = [] if 'images' in changed else ['images of other names']
-        else:
-            changes = []
+            changes += [] if 'images' in changed else ['images of other names']
         changes += [f'{now[key]} {key} (were {before[key]})' for key in changed]
+        if self._iter:
+            changes += [f'{name} has forgotten its images' for name in remembering(loader.dataset)]
+            if isinstance(loader.dataset, IterableDataset):
+                changes.append('the stream of samples begins anew')
         if changes:
             self.runner.logger.warning(
                 f'resumed at iteration {self._iter}, but not exactly as if never stopped: '
@@ -197,6 +203,22 @@ def exact_loop(loop: dict) -> dict:
         type_ = loop.get('type')
     cls = LOOPS.get(type_) if isinstance(type_, str) else type_
     return dict(loop, type=EXACT.get(cls, type_))
+
+
+def size(dataset: Dataset) -> int | float:
+    """Number of samples; infinite for a stream of them that does not say it."""
+    return len(dataset) if hasattr(dataset, '__len__') else math.inf
+
+
+def remembering(dataset: Dataset) -> list[str]:
+    """Transforms that mix images with those that the same worker has made before, as mmdet's."""
+    parts = [*getattr(dataset, 'datasets', []), getattr(dataset, 'dataset', None)]
+    found = {name for part in parts if part is not None for name in remembering(part)}
+    pipeline = getattr(dataset, 'pipeline', [])
+    for step in getattr(pipeline, 'transforms', pipeline):
+        if hasattr(step, 'results_cache'):
+            found.add(type(step).__name__)
+    return sorted(found)
 
 
 def digest(dataset: Dataset) -> int | None:

@@ -237,3 +237,7 @@ def test_killed_and_resumed_ends_in_the_same_bits(task, number, data, tmp_path):
     assert_same(outcome(broken), expected)
     assert expected['metrics'] and len(expected['best']) == 1
     assert len(set(expected['losses'].values())) == len(expected['losses'])
+    if task == 'seg' and number == 2:
+        assert expected['statistics']  # of process 1, other ones than in the weights
+    if task == 'det':
+        assert len(expected['info']['random_sizes'][0]) == 2

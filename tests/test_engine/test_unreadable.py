@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from mmengine.registry import RUNNERS, init_default_scope
 from adpe_mm.engine import UnreadableImagesHook
 from tests.test_engine.stoppable import ended
 from tests.test_engine.stoppable import run as run_processes
-from tests.test_engine.toy import NUMBER, draw, make_runner
+from tests.test_engine.toy import NUMBER, Stopped, draw, make_runner, stop
 from tests.test_transfer import CONFIGS, options
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +39,31 @@ def test_each_is_named_once_and_training_goes_on(tmp_path):
     assert hook.failed >= 4 and hook.opened == 40 + hook.failed
     logged = runner.message_hub.get_scalar('train/unreadable').current()
     assert logged == pytest.approx(hook.failed / hook.opened)
+
+
+def test_a_resumed_run_counts_on(tmp_path):
+    """The log ends as that of a run that was never stopped, and names none again."""
+    whole, log = run(tmp_path, broken=(4, 11, 12), max_fraction=0.5)
+    whole.train()
+    options = dict(
+        custom_hooks=[dict(type='adpe_mm.UnreadableImagesHook', max_fraction=0.5)], resume=True
+    )
+    for at in (2, 6, None):
+        runner = make_runner(tmp_path / 'b', tmp_path / 'images', {at: stop}, options=options)
+        with pytest.raises(Stopped) if at else nullcontext():
+            runner.train()
+    counts = [
+        (hook.failed, hook.opened, hook.named)
+        for each in (whole, runner)
+        for hook in each.hooks
+        if isinstance(hook, UnreadableImagesHook)
+    ]
+    assert counts[0] == counts[1]
+    logs = ''.join(path.read_text() for path in sorted((tmp_path / 'b').glob('*/*.log')))
+    last = 'images could not be read so far'
+    assert [text.count(f'3 {last}') for text in (log(), logs)] == [2, 2]
+    named = re.findall(r'skipped an image that cannot be read: \S*/(\d+)\.png', logs)
+    assert sorted(named) == ['04', '11', '12']
 
 
 def test_whole_images_log_nothing(tmp_path):

@@ -292,7 +292,9 @@ class SafeCheckpointHook(CheckpointHook):
         whole = not by_epoch or loop.iter == loop.epoch * len(loop.dataloader)
         due = whole and now >= loop.val_begin and (now % loop.val_interval == 0 or now == end)
         if due and runner.message_hub.get_info(VALIDATED) != runner.iter:
-            runner.logger.info(f'the validation after iteration {runner.iter} was not finished')
+            runner.logger.info(
+                f'validation of iteration {runner.iter} first: the checkpoint does not know of one'
+            )
             runner.val_loop.run()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
