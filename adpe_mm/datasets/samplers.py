@@ -160,18 +160,21 @@ class SeededBatches(Sampler[SeededBatch]):
         self.sampler = getattr(batches, 'sampler', None)
         self.batch_size = getattr(batches, 'batch_size', None)
         self.rank, self.world_size = get_dist_info()
-        self._epoch = self._start = self._next_epoch = 0
-        # Their orders are functions of seed and epoch, or begin anew with each `iter`.
+        self._epoch: int | None = None
+        self._start = self._next_epoch = 0
+        # Their orders are functions of seed and epoch, or of the seed alone.
         self._forgetful = isinstance(self.sampler, EpochSampler | DefaultSampler | InfiniteSampler)
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def begin(self, epoch: int, batch: int = 0) -> None:
-        """Choose what the next iteration visits: an epoch from one of its batches on."""
+        """Choose what the next iteration visits, which is nothing before: an epoch, or its rest."""
         self._epoch, self._start = epoch, batch
 
     def __iter__(self) -> Iterator[SeededBatch]:
+        if self._epoch is None:  # mmengine before 0.10.12 starts loading as it builds its loop
+            return
         if not self._forgetful:
             for epoch in range(self._next_epoch, self._epoch):
                 for _ in self._visit(epoch):

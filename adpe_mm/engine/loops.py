@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 import torch
 from mmengine.dist import get_world_size
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, ValLoop
-from torch.utils.data import Dataset, IterableDataset
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner, ValLoop
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from adpe_mm.datasets import SeededBatches
 from adpe_mm.errors import UserError
@@ -35,9 +35,10 @@ class _Exact:
 
     by_epoch: bool
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        loader = self.dataloader
+    def __init__(self, runner: Runner, dataloader: DataLoader | dict, *args, **kwargs) -> None:
+        loader = dataloader
+        if isinstance(loader, dict):
+            loader = runner.build_dataloader(loader, seed=runner.seed)
         if loader.batch_sampler is None:
             raise UserError('train_dataloader.batch_size must be a number, got None')
         if not (len(loader) if self.by_epoch else size(loader.dataset)):
@@ -49,6 +50,7 @@ class _Exact:
         self.batches = SeededBatches(loader.batch_sampler, endless=not self.by_epoch)
         # torch lets nobody exchange it. Another loader would have no `batch_size` and `sampler`.
         object.__setattr__(loader, 'batch_sampler', self.batches)
+        super().__init__(runner, loader, *args, **kwargs)
 
     def run(self) -> torch.nn.Module:
         """Train; continues where the checkpoint stopped."""
@@ -171,6 +173,10 @@ class ExactIterTrainLoop(_Exact, IterBasedTrainLoop):
     """
 
     by_epoch = False
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.dataloader_iterator = None  # mmengine before 0.10.12 starts loading here
 
     def _run(self) -> torch.nn.Module:
         call_hook = self.runner.call_hook
