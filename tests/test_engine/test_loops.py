@@ -135,22 +135,25 @@ def test_loops_of_mmengine_are_replaced(type_):
 
 def test_by_iteration_it_is_exact_too(tmp_path, images):
     """With a sampler that ends within the run, and any data set: `Images` by plain indices."""
-    options = {
-        'train_cfg': dict(_delete_=True, type='IterBasedTrainLoop', max_iters=14),
-        'train_dataloader.sampler': dict(_delete_=True, type='DefaultSampler'),
-        'param_scheduler': [dict(type='LinearLR', start_factor=0.1, end=9, by_epoch=False)],
-        'custom_hooks': [],  # the runner has the seeds of iterations by itself
-        'optim_wrapper.accumulative_counts': 3,
-    }
-    whole = make_runner(tmp_path / 'whole', images, options=options)
+
+    def make(name, at=None, **more):
+        options = {
+            'train_cfg': dict(_delete_=True, type='IterBasedTrainLoop', max_iters=14),
+            'train_dataloader.sampler': dict(_delete_=True, type='DefaultSampler'),
+            'param_scheduler': [dict(type='LinearLR', start_factor=0.1, end=9, by_epoch=False)],
+            'custom_hooks': [],  # the runner has the seeds of iterations by itself
+            'optim_wrapper.accumulative_counts': 3,
+        }
+        return make_runner(tmp_path / name, images, at, options=dict(options, **more))
+
+    whole = make('whole')
     whole.train()
     with pytest.raises(Stopped):
-        make_runner(tmp_path / 'run', images, {8: stop}, options=options).train()
+        make('run', {8: stop}).train()
     # Between two steps nothing was saved.
     kept = {int(path.stem[5:]) for path in (tmp_path / 'run').glob('iter_*.pth')}
     assert kept == {3, 6}
-    options = dict(options, resume=True, **{'train_dataloader.num_workers': 2})
-    resumed = make_runner(tmp_path / 'run', images, options=options)
+    resumed = make('run', resume=True, **{'train_dataloader.num_workers': 2})
     resumed.train()
     assert min(resumed.record.losses) == 7
     assert_same(final_state(resumed), final_state(whole))

@@ -60,8 +60,8 @@ def test_a_resumed_run_counts_on(tmp_path):
     ]
     assert counts[0] == counts[1]
     logs = ''.join(path.read_text() for path in sorted((tmp_path / 'b').glob('*/*.log')))
-    last = 'images could not be read so far'
-    assert [text.count(f'3 {last}') for text in (log(), logs)] == [2, 2]
+    for text in (log(), logs):
+        assert set(re.findall(r'(\d+) images could not be read so far', text)) == {'3'}
     named = re.findall(r'skipped an image that cannot be read: \S*/(\d+)\.png', logs)
     assert sorted(named) == ['04', '11', '12']
 
