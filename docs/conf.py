@@ -22,7 +22,7 @@ extensions = [
     'repository',
     'sentences',
 ]
-exclude_patterns = ['_build', '_ext', 'jupyter_execute']
+exclude_patterns = ['_build', '_ext', 'jupyter_execute', '.*']
 suppress_warnings = ['myst.strikethrough']
 myst_enable_extensions = ['dollarmath', 'amsmath', 'colon_fence']
 myst_heading_anchors = 4

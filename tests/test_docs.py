@@ -16,7 +16,7 @@ from adpe_mm.launch import read_config
 
 ROOT = Path(__file__).parents[1]
 PYTHON_PAGES = ['docs/guides/extend.md']
-TUTORIAL = ROOT / 'docs' / 'tutorial.md'
+TUTORIAL = ROOT / 'docs' / 'tutorial.ipynb'
 TEXTS = [
     ROOT / 'README.md',
     *sorted((ROOT / 'docs').rglob('*.md')),
@@ -212,19 +212,22 @@ def test_figures_of_the_mini_benchmark_are_those_of_a_dated_run():
 def test_tutorial_runs(tmp_path, monkeypatch):
     """Every cell, with a training too short to learn; each picture is there."""
     nbclient = pytest.importorskip('nbclient')
-    from myst_nb.core.read import read_myst_markdown_notebook
-
+    nbformat = pytest.importorskip('nbformat')
     for name, value in python_environment(
-        EPOCHS='1', SCENES='64', WORK_DIR=str(tmp_path), OMP_NUM_THREADS='1'
+        EPOCHS='1', SCENES='240', WORK_DIR=str(tmp_path), OMP_NUM_THREADS='1'
     ).items():
         monkeypatch.setenv(name, value)
-    notebook = read_myst_markdown_notebook(TUTORIAL.read_text(encoding='utf-8'))
+    notebook = nbformat.read(TUTORIAL, as_version=4)
     resources = dict(metadata=dict(path=str(TUTORIAL.parent)))
     nbclient.NotebookClient(
         notebook, timeout=300, kernel_name='python3', resources=resources
     ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get('outputs', [])]
-    pictures = [output for output in outputs if 'image/png' in output.get('data', {})]
+    pictures = [
+        output
+        for output in outputs
+        if any(kind.startswith('image/') for kind in output.get('data', {}))
+    ]
     assert len(pictures) == 5
     text = ''.join(output.get('text', '') for output in outputs)
     assert 'after epoch 1' in text and re.search(r'mIoU: \d', text)
