@@ -158,6 +158,8 @@ def commands(path: Path) -> list[tuple[str, list[str]]]:
             words = [word.strip('[]') if '=' not in word else word for word in words[:end]]
             if '...' in words:
                 continue
+            if 'python' in words:  # mpirun -np 8 python ...
+                words = words[words.index('python') :]
             if words[:1] == ['python'] and words[1].startswith('tools/'):
                 found.append((words[1], words[2:]))
             elif words[:1] and words[0] in LAUNCHERS:
