@@ -12,7 +12,7 @@ activate = source "$(ADPE_ENV)/bin/activate" && export PYTHONPATH="$(CURDIR)"
 shell_scripts = find . -path './.?*' -prune -o -name '*.sh' -print0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo mini-benchmark test docs lint format lock matrix clean
+.PHONY: help setup demo mini-benchmark test docs tutorial lint format lock matrix clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test: setup  ## Run all tests
 docs: setup  ## Make the documentation, in docs/_build/html
 	@$(activate) && python -m sphinx -q -W --keep-going docs docs/_build/html \
 	&& echo 'docs: docs/_build/html/index.html'
+
+tutorial: setup  ## Run the notebook of the tutorial anew, for the outputs that it shows (minutes)
+	@$(activate) && jupyter execute --inplace --timeout=3600 docs/tutorial.ipynb
 
 lint: setup  ## Check style, shell scripts and spelling
 	@$(activate); failed=0; \

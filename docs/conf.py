@@ -22,9 +22,9 @@ extensions = [
     'repository',
     'sentences',
 ]
-exclude_patterns = ['_build', '_ext', 'jupyter_execute']
+exclude_patterns = ['_build', '_ext', 'jupyter_execute', '.*']
 suppress_warnings = ['myst.strikethrough']
-myst_enable_extensions = ['dollarmath', 'amsmath', 'colon_fence']
+myst_enable_extensions = ['dollarmath', 'amsmath', 'colon_fence', 'deflist']
 myst_heading_anchors = 4
 nb_execution_mode = 'off'  # tests/test_docs.py executes the notebook; the page shows its outputs
 copybutton_prompt_text = r'>>> |\.\.\. |\$ '
@@ -38,6 +38,8 @@ default_role = 'code'  # docstrings put names into single backquotes
 html_theme = 'furo'
 html_math_renderer = 'mathml'
 html_title = f'adpe_mm {__version__}'
-html_static_path = ['images']
+html_static_path = ['images', '_static']
+html_css_files = ['pages.css']
 html_copy_source = False
 html_show_sourcelink = False
+html_show_copyright = False
