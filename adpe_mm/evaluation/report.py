@@ -132,6 +132,14 @@ def features(run: Run) -> Iterator[str]:
             return
 
 
+def scalars_of(run: Run) -> dict[str, np.ndarray]:
+    """What a run logged; nothing before its first entry."""
+    try:
+        return read_scalars(run.folder)
+    except MissingFile:
+        return {}
+
+
 def images_of(run: Run, name: str) -> dict[int, Path]:
     """What the visualizer of a run wrote under a name, by epoch."""
     found = {}
@@ -199,14 +207,15 @@ def reconstructions(root: Path, runs: list[Run]) -> Iterator[str]:
         if found is not None:
             yield parts.figure(found, f'{run.name}: the same crops and masks after several epochs')
     for path in sorted(root.glob('reconstructions/reconstruction*.png')):
-        yield parts.figure(path, path.name)
+        yield f'<details><summary>{html.escape(path.name)}</summary>'
+        yield parts.figure(path, 'By tools/visualizations/reconstruct.py') + '</details>'
 
 
 def adversary(runs: list[Run]) -> Iterator[str]:
     """Where it moves positions, and its size over the iterations."""
     for run in runs:
         drawn = some(images_of(run, 'adversary'), 3)
-        scalars = read_scalars(run.folder)
+        scalars = scalars_of(run)
         yield '<div class="row">'
         for epoch, path in drawn.items():
             yield parts.figure(path, f'{run.name}, after epoch {epoch}')
@@ -222,7 +231,7 @@ def curves(runs: list[Run]) -> Iterator[str]:
     for run in runs:
         name = run.folder.name
         label = run.name.removesuffix(f'/{name}')
-        kinds.setdefault(name, {})[label] = read_scalars(run.folder)
+        kinds.setdefault(name, {})[label] = scalars_of(run)
     figures = []
     for name, logged in kinds.items():
         keys = [key for key in CURVES if any(key in scalars for scalars in logged.values())]
