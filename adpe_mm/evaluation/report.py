@@ -25,10 +25,8 @@ EPOCHS = 5  # whose reconstructions are set side by side
 SOURCES = ('*/vis_data/scalars.json', 'probes.jsonl', 'test_*.json', '*.png')
 
 
-def make_report(
-    root: Path, title: str, published: list[dict], refresh: int | None = None
-) -> tuple[str, list[str]]:
-    """The whole page, and its first sentences.
+def make_report(root: Path, title: str, published: list[dict], refresh: int | None = None) -> str:
+    """The whole page.
 
     A picture and a few sentences come first, then results on one's own data, what is seen of the
     trainings, published figures for those public data sets that were tested on, and versions.
@@ -43,27 +41,24 @@ def make_report(
         FileNotFoundError: If there is no such folder.
         ValueError: If a result in it is none of `tools/test.py`.
     """
-    if not root.is_dir():
-        raise MissingFile(f"there is no folder '{root}'")
-    runs, results = find_runs(root), read_results([root])
+    results = read_results([root])
+    runs = find_runs(root)
     paper, *own = (table.measured for table in tables(results, published))
-    pretrainings = [run for run in runs if run.is_pretraining]
-    said = list(sentences(pretrainings or runs[-1:], own))
     again = f'<meta http-equiv="refresh" content="{refresh}">' if refresh else ''
     page = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">{again}'
         f'<title>{html.escape(title)}</title><style>{parts.STYLE}</style></head><body>',
         f'<h1>{html.escape(title)}</h1><div class="lead">',
-        *(f'<p>{html.escape(sentence)}</p>' for sentence in said),
-        *first_image(root, pretrainings),
+        *(f'<p>{html.escape(sentence)}</p>' for sentence in sentences(runs, own)),
+        *first_image(root, runs),
         '</div>',
     ]
     sections = [(table.title, shown(table)) for table in own]
     sections += [
-        ('Frozen features, while it trains', probes(pretrainings)),
-        ('Reconstructions', reconstructions(root, pretrainings)),
-        ('The adversary', adversary(pretrainings)),
+        ('Frozen features, while it trains', probes(runs)),
+        ('Reconstructions', reconstructions(root, runs)),
+        ('The adversary', adversary(runs)),
         ('Curves', curves(runs)),
         ('Speed', speed(runs)),
         ('Predictions', predictions(root)),
@@ -75,7 +70,7 @@ def make_report(
         content = list(section)
         if content:
             page += [f'<h2>{html.escape(name)}</h2>', *content]
-    return '\n'.join((*page, '</body></html>\n')), said
+    return '\n'.join((*page, '</body></html>\n'))
 
 
 def write_report(path: Path, page: str) -> None:
@@ -96,14 +91,24 @@ def state(root: Path) -> dict[Path, int]:
     return found
 
 
+def summary(root: Path) -> list[str]:
+    """The sentences that the page begins with."""
+    return [*sentences(find_runs(root), tables(read_results([root]), [])[1:])]
+
+
 def sentences(runs: list[Run], own: list[Table]) -> Iterator[str]:
-    """What is trained, how far it is, and what it is worth."""
-    if not any(run.progress for run in runs):
+    """What is trained, how far it is, and what it is worth.
+
+    Args:
+        runs: All; of the trainings of tasks only the last is named, if there is no pretraining.
+        own: Tables of data sets of one's own.
+    """
+    begun = [run for run in runs if run.progress]
+    if not begun:
         yield 'Nothing has been logged yet.'
-    for run in runs:
-        if run.progress is not None:
-            yield f'{run.method}, {run.name}: {how_far(run)}.'
-            yield from features(run)
+    for run in [run for run in begun if run.is_pretraining] or begun[-1:]:
+        yield f'{run.method}, {run.name}: {how_far(run)}.'
+        yield from features(run)
     for table in own:
         yield from (f'{sentence}.' for sentence in table.worth())
 
@@ -167,9 +172,9 @@ def through_epochs(run: Run, crops: int) -> np.ndarray | None:
     return epochs_sheet(sheets, crops)
 
 
-def first_image(root: Path, pretrainings: list[Run]) -> Iterator[str]:
+def first_image(root: Path, runs: list[Run]) -> Iterator[str]:
     """Two crops through the epochs of the last pretraining, or a prediction."""
-    for run in reversed(pretrainings):
+    for run in reversed(runs):
         found = through_epochs(run, crops=2)
         if found is not None:
             yield parts.figure(found, f'What {run.name} makes of the patches that it does not see')
@@ -214,14 +219,13 @@ def reconstructions(root: Path, runs: list[Run]) -> Iterator[str]:
 def adversary(runs: list[Run]) -> Iterator[str]:
     """Where it moves positions, and its size over the iterations."""
     for run in runs:
-        drawn = some(images_of(run, 'adversary'), 3)
         scalars = scalars_of(run)
-        yield '<div class="row">'
-        for epoch, path in drawn.items():
+        if 'adversary/size' not in scalars:
+            continue
+        curve = plot_curves({run.name: scalars}, ['adversary/size'])
+        yield '<div class="row">' + parts.figure(curve, f'{run.name}: its size, by iterations')
+        for epoch, path in some(images_of(run, 'adversary'), 3).items():
             yield parts.figure(path, f'{run.name}, after epoch {epoch}')
-        if 'adversary/size' in scalars:
-            curve = plot_curves({run.name: scalars}, ['adversary/size'])
-            yield parts.figure(curve, f'{run.name}: its size over the iterations')
         yield '</div>'
 
 

@@ -16,7 +16,7 @@ import sys
 import threading
 from pathlib import Path
 
-from adpe_mm.evaluation.report import make_report, state, write_report
+from adpe_mm.evaluation.report import make_report, state, summary, write_report
 from adpe_mm.evaluation.tables import load_paper
 from adpe_mm.launch import one_sentence_errors
 
@@ -47,12 +47,11 @@ def main() -> None:
         while not stopped.is_set():
             now = state(args.root)
             if now != before:
-                write_report(out, make_report(args.root, args.title, published, args.watch)[0])
+                write_report(out, make_report(args.root, args.title, published, args.watch))
                 before = now
             stopped.wait(args.watch)
-    page, said = make_report(args.root, args.title, published)
-    write_report(out, page)
-    print(*said, sep='\n')
+    write_report(out, make_report(args.root, args.title, published))
+    print(*summary(args.root), sep='\n')
     print(f'wrote {out} ({out.stat().st_size / 1e6:.1f} MB)')
 
 

@@ -75,7 +75,7 @@ def main() -> None:
     parts = (table.measured for table in found)
     print(to_markdown([part for part in parts if part.cells]))
     report = args.out / 'report.html'
-    write_report(report, make_report(args.out, 'AdPE: pretraining and transfer', paper)[0])
+    write_report(report, make_report(args.out, 'AdPE: pretraining and transfer', paper))
     print(f'wrote transfer_table.md, .csv and .png, and {report.name} to {args.out}')
 
 

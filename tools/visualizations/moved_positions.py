@@ -4,14 +4,15 @@
     python tools/visualizations/moved_positions.py configs/pretrain/adpe_vit-mini_mini.py \\
         work_dirs/mine/epoch_24.pth my_photos/1.jpg --out moved.png
 
-The shift and the prediction are those of the checkpoint, of an adversary in coordinate mode. The
-same network and image give the same bytes. docs/images/moved_positions.png is made by
+The shift and the prediction are those of the checkpoint, of an adversary in coordinate mode: on
+relative positions of one block (--block). The same network and image give the same bytes.
+docs/images/moved_positions.png is made by
 
     python tools/dataset_converters/make_mini.py data/mini --size 64 --others 0 --variation 30
-    tools/dist_train.sh configs/pretrain/adpe_vit-mini_ape-coord_mini.py 2
-    python tools/visualizations/moved_positions.py configs/pretrain/adpe_vit-mini_ape-coord_mini.py \\
-        work_dirs/adpe_vit-mini_ape-coord_mini/epoch_24.pth \\
-        data/mini/imagenet/val/cup/000002.jpg --out docs/images/moved_positions.png
+    tools/dist_train.sh configs/pretrain/adpe_vit-mini_mini.py 2
+    python tools/visualizations/moved_positions.py configs/pretrain/adpe_vit-mini_mini.py \\
+        work_dirs/adpe_vit-mini_mini/epoch_24.pth data/mini/imagenet/val/cup/val_000019.jpg \\
+        --block 3 --out docs/images/moved_positions.png
 """
 
 import argparse
