@@ -97,7 +97,7 @@ for job in "${running[@]}"; do
     }
 done
 
-kill "$reporter"
+kill "$reporter" 2> /dev/null || true
 wait "$reporter" || true
 say "done in $((SECONDS - start)) s"
 python tools/analysis_tools/report.py "$work_dir"

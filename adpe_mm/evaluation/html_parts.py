@@ -34,17 +34,27 @@ figcaption, .note { font-size: 12px; opacity: .75; }
 """
 
 
-def figure(image: Image.Image | Path | np.ndarray | Figure, caption: str) -> str:
-    """A figure with the image in it, scaled down where it is wide."""
+def opened(path: Path) -> Image.Image | None:
+    """An image, RGB; None while it is being written."""
+    try:
+        with Image.open(path) as image:
+            return image.convert('RGB')
+    except OSError:
+        return None
+
+
+def figure(image: Path | np.ndarray | Figure, caption: str) -> str:
+    """A figure with the image in it, scaled down where it is wide; '' if it cannot be read."""
     if isinstance(image, Figure):
         drawn = io.BytesIO()
         image.savefig(drawn, dpi=80)
-        image = Image.open(drawn)
+        image = Image.open(drawn).convert('RGB')
     elif isinstance(image, Path):
-        image = Image.open(image)
-    elif isinstance(image, np.ndarray):
+        image = opened(image)
+    else:
         image = Image.fromarray(image)
-    image = image.convert('RGB')
+    if image is None:
+        return ''
     if image.width > WIDEST:
         image = image.resize((WIDEST, round(image.height * WIDEST / image.width)))
     data = io.BytesIO()

@@ -7,7 +7,6 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from adpe_mm.errors import MissingFile
 
@@ -164,11 +163,8 @@ def some(found: dict[int, Path], limit: int = EPOCHS) -> dict[int, Path]:
 
 def through_epochs(run: Run, crops: int) -> np.ndarray | None:
     """Reconstructions of several epochs side by side."""
-    chosen = some(images_of(run, 'reconstruction'))
-    sheets = {}
-    for epoch, path in chosen.items():
-        with Image.open(path) as image:
-            sheets[epoch] = np.asarray(image.convert('RGB'))
+    images = {e: parts.opened(p) for e, p in some(images_of(run, 'reconstruction')).items()}
+    sheets = {epoch: np.asarray(image) for epoch, image in images.items() if image}
     return epochs_sheet(sheets, crops)
 
 

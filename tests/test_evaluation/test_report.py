@@ -227,6 +227,15 @@ def test_what_was_trained_comes_first_and_versions_last(tmp_path):
     )
 
 
+def test_an_image_that_is_being_written_is_left_out(tmp_path):
+    pretraining(tmp_path)
+    for path in tmp_path.rglob('*_10.png'):
+        path.write_bytes(path.read_bytes()[:-30])
+    assert [image.width for _, image in Page(make_report(tmp_path, 'title', [])).images[:2]] == [
+        3 * 24 - 4  # input, masked, epoch 5
+    ] * 2
+
+
 def test_the_papers_table_is_there_where_its_data_was_run(tmp_path):
     write(tmp_path / 'a')
     page = Page(make_report(tmp_path, 'title', PAPER))

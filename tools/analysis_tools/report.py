@@ -16,6 +16,7 @@ import sys
 import threading
 from pathlib import Path
 
+from adpe_mm.errors import UserError
 from adpe_mm.evaluation.report import make_report, state, summary, write_report
 from adpe_mm.evaluation.tables import load_paper
 from adpe_mm.launch import one_sentence_errors
@@ -47,8 +48,11 @@ def main() -> None:
         while not stopped.is_set():
             now = state(args.root)
             if now != before:
-                write_report(out, make_report(args.root, args.title, published, args.watch))
                 before = now
+                try:
+                    write_report(out, make_report(args.root, args.title, published, args.watch))
+                except UserError as error:  # of a result that is being written, or to be mended
+                    print(f'report: {error}', file=sys.stderr, flush=True)
             stopped.wait(args.watch)
     write_report(out, make_report(args.root, args.title, published))
     print(*summary(args.root), sep='\n')
