@@ -21,12 +21,12 @@ if [ -z "$smoke" ]; then
     scenes+=(--unlabelled 1600 --train 800 --val 400)
     recipes=configs/benchmarks/demo
     stop_after=$pretrain_dir/epoch_12.pth
-    minutes=('15 seconds' '2.5 minutes' '2 minutes')
+    minutes=('10 seconds' '2.5 minutes' '2.5 minutes') whole='5 minutes'
 else
     scenes+=(--unlabelled 320 --train 32 --val 16)
     recipes=configs/benchmarks/smoke
     stop_after=$pretrain_dir/epoch_1.pth
-    minutes=('5 seconds' '1 minute' '1 minute')
+    minutes=('5 seconds' '1 minute' '1 minute') whole='2 minutes'
 fi
 export MINI_DATA=$data # the configs look there
 
@@ -55,7 +55,7 @@ step() { # N WHAT
     say "$1/3 $2: about ${minutes[$1 - 1]}, $((SECONDS - start)) s so far"
 }
 
-echo 'On two cores that are free otherwise this takes five minutes.'
+echo "On two cores that are free otherwise this takes $whole."
 step 1 "mini scenes, most of them without labels: $data"
 python tools/dataset_converters/make_mini.py "$data" "${scenes[@]}"
 
