@@ -18,6 +18,7 @@ from adpe_mm.models.adversaries import Adversary
 GREY = 128
 PANEL = 512  # longest side of a panel of attention, in pixels; the image's if that is less
 COLUMNS = ('input', 'masked', 'prediction', 'all patches predicted')
+HEAD, GAP = 24, 4  # pixels of a sheet: its headings, and the space between its images
 
 
 def to_pixels(
@@ -73,7 +74,7 @@ def reconstruction_rows(
     return np.concatenate((given, holes, np.where(hidden, predicted, given), predicted), axis=2)
 
 
-def reconstruction_sheet(rows: np.ndarray, side: int = 168, gap: int = 4) -> np.ndarray:
+def reconstruction_sheet(rows: np.ndarray, side: int = 168, gap: int = GAP) -> np.ndarray:
     """Arrange rows on a sheet with headings.
 
     Args:
@@ -86,21 +87,62 @@ def reconstruction_sheet(rows: np.ndarray, side: int = 168, gap: int = 4) -> np.
     """
     scale = max(1, round(side / rows.shape[1]))
     rows = rows.repeat(scale, 1).repeat(scale, 2)
-    cells = np.split(rows, len(COLUMNS), axis=2)
-    height, width = cells[0].shape[1:3]
-    head = 24
-    sheet = np.full(
-        (head + len(rows) * (height + gap), len(COLUMNS) * (width + gap) - gap, 3), 255, np.uint8
+    return sheet(dict(zip(COLUMNS, np.split(rows, len(COLUMNS), axis=2), strict=True)), gap)
+
+
+def sheet(columns: dict[str, np.ndarray], gap: int = GAP) -> np.ndarray:
+    """Columns of images, (B, H, W, 3) uint8 each, under their headings."""
+    count, height, width = next(iter(columns.values())).shape[:3]
+    whole = np.full(
+        (HEAD + count * (height + gap), len(columns) * (width + gap) - gap, 3), 255, np.uint8
     )
-    for column, (title, images) in enumerate(zip(COLUMNS, cells, strict=True)):
+    for column, (title, images) in enumerate(columns.items()):
         x = column * (width + gap)
         cv2.putText(
-            sheet, title, (x + 2, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA
+            whole, title, (x + 2, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA
         )
         for row, image in enumerate(images):
-            y = head + row * (height + gap)
-            sheet[y : y + height, x : x + width] = image
-    return sheet
+            y = HEAD + row * (height + gap)
+            whole[y : y + height, x : x + width] = image
+    return whole
+
+
+def columns_of(whole: np.ndarray) -> dict[str, np.ndarray]:
+    """The columns of a `reconstruction_sheet`; none of an image that is no such sheet."""
+    body, width = whole[HEAD:], whole.shape[1] + GAP
+    if width % len(COLUMNS):
+        return {}
+    width //= len(COLUMNS)
+    for count in range(len(body) // (GAP + 1), 0, -1):
+        if len(body) % count == 0:
+            rows = np.stack(np.split(body, count))
+            if (rows[:, -GAP:] == 255).all():
+                cells = [rows[:, :-GAP, x : x + width - GAP] for x in range(0, 4 * width, width)]
+                return dict(zip(COLUMNS, cells, strict=True))
+    return {}
+
+
+def epochs_sheet(sheets: dict[int, np.ndarray], crops: int) -> np.ndarray | None:
+    """Predictions of several epochs side by side.
+
+    Args:
+        sheets: Of `reconstruction_sheet`, by epoch. Those of other images than the last one's are
+            left out.
+        crops: How many are shown at most.
+
+    Returns:
+        Columns: input, masked input, the prediction after each epoch; None without sheets.
+    """
+    found = {epoch: columns_of(sheets[epoch]) for epoch in sorted(sheets)}
+    found = {epoch: columns for epoch, columns in found.items() if columns}
+    if not found:
+        return None
+    last = found[max(found)]
+    shown = {name: last[name] for name in COLUMNS[:2]}
+    for epoch, columns in found.items():
+        if np.array_equal(columns['masked'], last['masked']):
+            shown[f'epoch {epoch}'] = columns['prediction']
+    return sheet({name: images[:crops] for name, images in shown.items()})
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from adpe_mm.checkpoints import check_fits, load_weights, unwrap
 from adpe_mm.datasets import (
+    SampleKey,
     UnreadableImage,
     by_bands,
     check_value_range,
@@ -25,6 +26,7 @@ from adpe_mm.models import MAEPlus, NoAdversary
 from adpe_mm.registry import HOOKS, MODELS
 
 from .drawing import plot_adversary, reconstruction_rows, reconstruction_sheet
+from .probes.hook import undisturbed
 
 
 @HOOKS.register_module()
@@ -32,8 +34,10 @@ class ReconstructionHook(Hook):
     """Shows what the network makes of some crops, and where the adversary moved positions.
 
     The images go to all of the visualizer's backends: ``vis_data/vis_image/`` of the run's
-    folder, and TensorBoard. The crops are the first of the batch, the masks always the same ones,
-    and no generator of the run is touched, so that the run is the same with and without the hook.
+    folder, and TensorBoard. Crops and masks are the same each time, after a stop too, so that the
+    epochs can be set side by side (`adpe_mm.evaluation.report`): one crop each of images spread
+    over the data set. No generator of the run is touched: the run is the same with and without
+    the hook.
 
     Args:
         interval: Epochs between images; the last epoch has them in any case.
@@ -50,14 +54,18 @@ class ReconstructionHook(Hook):
         self.interval = interval
         self.num_images = num_images
         self.bands = bands
-        self.crops: dict | None = None
+        self.samples: list[dict] = []
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
-        self.crops = data_batch
+    def before_train(self, runner: Runner) -> None:
+        if is_main_process():
+            dataset = runner.train_dataloader.dataset
+            with undisturbed():
+                chosen = spread(range(len(dataset)), self.num_images)
+                self.samples = [dataset[SampleKey(index, 0, 0)] for index in chosen]
 
     def after_train_epoch(self, runner: Runner) -> None:
         last = runner.epoch + 1 == runner.max_epochs
-        if not (last or self.every_n_epochs(runner, self.interval)) or self.crops is None:
+        if not (last or self.every_n_epochs(runner, self.interval)):
             return
         gather(runner.model)
         if is_main_process():
@@ -66,8 +74,9 @@ class ReconstructionHook(Hook):
 
     def _draw(self, runner: Runner) -> None:
         model = unwrap(runner.model)
-        few = {name: values[: self.num_images] for name, values in self.crops.items()}
-        inputs = model.data_preprocessor(few)['inputs'][: self.num_images]
+        batch = runner.train_dataloader.collate_fn(self.samples)
+        inputs = model.data_preprocessor(batch)['inputs']
+        inputs = inputs[:: len(inputs) // len(self.samples)]  # the first crop of each image
         model.eval()
         rows = reconstruct(model, inputs, bands=self.bands)
         model.train()
@@ -123,10 +132,10 @@ def load_model(cfg: Config, checkpoint: str) -> MAEPlus:
     return model.eval()
 
 
-def spread(paths: list[str], limit: int) -> list[str]:
+def spread(items: Sequence, limit: int) -> list:
     """At most so many, spread evenly over all."""
-    chosen = np.linspace(0, len(paths) - 1, min(limit, len(paths))).round().astype(int)
-    return [paths[i] for i in chosen]
+    chosen = np.linspace(0, len(items) - 1, min(limit, len(items))).round().astype(int)
+    return [items[i] for i in chosen]
 
 
 def central_part(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

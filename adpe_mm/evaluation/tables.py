@@ -4,7 +4,7 @@ import csv
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from .results import FORMAT
 
 PUBLIC = {'ImageNet-1K': 'cls', 'ADE20K': 'seg', 'COCO': 'det'}
 TASKS = {'cls': 'ImageNet', 'seg': 'ADE20K', 'det': 'COCO'}
+NAMES = {'cls': 'Classification', 'seg': 'Segmentation', 'det': 'Detection'}
 # Metric of a test file: its name in the table, and what makes it percent.
 METRICS = {
     'accuracy/top1': ('top-1', 1),
@@ -26,6 +27,8 @@ METRICS = {
 }
 METHODS = ('scratch', 'MAE', 'MAE+', 'AdPE')  # first in this order; all others by name
 NOT_RUN = 'not run'
+MEASURED = 'Measured on '  # begins the title of a table without published figures
+LABELS = 3  # columns of a row's name
 # Image size of each task (px) and epochs of detection, where a row does not say another.
 SIZES = {'cls': 224, 'seg': 512, 'det': 1024}
 DETECTION_EPOCHS = 100
@@ -87,6 +90,44 @@ class Table:
             ),
         )
 
+    @property
+    def measured(self) -> 'Table':
+        """The columns in which something was measured, and the rows that have a figure there."""
+        columns = {column for (_, column), cell in self.cells.items() if cell.measured}
+        part = Table(self.title, self.with_paper)
+        for (row, column), cell in self.cells.items():
+            if column in columns and (cell.measured or cell.published is not None):
+                part.cells[row, column] = cell
+        return part
+
+    @property
+    def best(self) -> set[tuple[int, int]]:
+        """Row and column of `grid` of the highest mean in each column that has several."""
+        found = set()
+        for j, column in enumerate(self.columns, start=LABELS):
+            cells = (self.cells.get((row, column), Cell()) for row in self.rows)
+            means = {i: cell.mean for i, cell in enumerate(cells) if cell.measured}
+            if len(means) > 1:
+                found |= {(i, j) for i, mean in means.items() if mean == max(means.values())}
+        return found
+
+    def worth(self) -> Iterator[str]:
+        """What pretraining is worth beside the network from scratch: a sentence for each column."""
+        for column in self.columns:
+            pretrained, scratch = [], []
+            for row in self.rows:
+                mean = self.cells.get((row, column), Cell()).mean
+                if mean is not None and row[0] == 'scratch':
+                    scratch.append(f'{mean:.1f}')
+                elif mean is not None:
+                    pretrained.append(f'{mean:.1f} ({" ".join(filter(None, row[:2]))})')
+            if pretrained and scratch:
+                yield (
+                    f'{NAMES[column[0]]} of {self.title.removeprefix(MEASURED)}, '
+                    f'{heading(column, False)}: pretrained {", ".join(pretrained)}, '
+                    f'from scratch {", ".join(scratch)}'
+                )
+
 
 def read_results(folders: Iterable[str | Path]) -> list[dict]:
     """Results of tests below some folders: of each folder and kind of test the latest.
@@ -138,7 +179,7 @@ def tables(results: list[dict], paper: list[dict]) -> list[Table]:
         task, dataset = result['task'], result['dataset']
         table = public
         if PUBLIC.get(dataset) != task:
-            table = other.setdefault(dataset, Table(f'Measured on {dataset}', with_paper=False))
+            table = other.setdefault(dataset, Table(MEASURED + dataset, with_paper=False))
         pretraining = result['pretraining']
         variant = pretraining['variant'] or (
             result['position'] if pretraining['method'] == 'scratch' else ''
@@ -236,6 +277,8 @@ def to_markdown(all_tables: list[Table]) -> str:
             lines += ['Published [source] / measured here (difference).', '']
         else:
             lines += ['Mean ± sample standard deviation (number of runs), in percent.', '']
+            for row, column in table.best:
+                body[row][column] = f'**{body[row][column]}**'
         lines += [f'| {" | ".join(head)} |', f'|{"---|" * len(head)}']
         lines += [f'| {" | ".join(line)} |' for line in body]
         lines += ['', *notes] if notes else []

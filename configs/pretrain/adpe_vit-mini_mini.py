@@ -3,7 +3,7 @@
     python tools/dataset_converters/make_mini.py data/mini --size 64 --others 0 --variation 30
     tools/dist_train.sh configs/pretrain/adpe_vit-mini_mini.py 2
 
-Measured (two CPU cores of an AMD EPYC, torch 2.11.0, seed 0, `make demo`): loss on raw pixels from
+Measured (two cores of an AMD EPYC, torch 2.11.0, seed 0, two processes): loss on raw pixels from
 1.27 (first 20 iterations) to 0.59 (last 20) in 2.9 minutes, stopped and resumed on the way.
 """
 

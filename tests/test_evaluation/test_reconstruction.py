@@ -1,13 +1,18 @@
 import random
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from mmengine.hooks import Hook
+from torch.utils.data import DataLoader
 
+from adpe_mm.datasets import SampleKey, collate_crops
 from adpe_mm.evaluation import ReconstructionHook
 from adpe_mm.evaluation.drawing import (
     GREY,
+    columns_of,
     plot_adversary,
     reconstruction_rows,
     reconstruction_sheet,
@@ -65,15 +70,32 @@ def test_hook_draws_and_touches_nothing_of_the_run():
         def add_image(self, name, image, step):
             drawn[name] = image, step
 
-    runner = type('Runner', (), dict(model=model, visualizer=Visualizer(), epoch=4, max_epochs=99))
+    class Images:
+        """Five images of four crops each, of which the key says what is drawn."""
+
+        asked: ClassVar = []
+
+        def __len__(self):
+            return 5
+
+        def __getitem__(self, key):
+            self.asked.append(int(key))
+            np.random.rand(), random.random()  # a pipeline of the user's may do so
+            torch.manual_seed(key.rng().randrange(2**31))
+            crops = torch.randint(0, 256, (4, 3, 16, 24), dtype=torch.uint8)
+            return dict(inputs=crops, mirrored=[False, True, True, False], unreadable=[])
+
+    loader = DataLoader(Images(), collate_fn=collate_crops)
+    runner = SimpleNamespace(
+        model=model, visualizer=Visualizer(), epoch=4, max_epochs=99, train_dataloader=loader
+    )
     hook = ReconstructionHook(interval=5, num_images=3)
     assert isinstance(hook, Hook)
     model.train()
-    crops = torch.randint(0, 256, (5, 4, 3, 16, 24), dtype=torch.uint8)
-    batch = dict(inputs=crops, mirrored=np.arange(20).reshape(5, 4) % 2 == 0, unreadable=[])
-    hook.after_train_iter(runner, 0, batch)
-    weights = {name: value.clone() for name, value in model.state_dict().items()}
     states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    hook.before_train(runner)
+    assert Images.asked == [0, 2, 4]
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
     hook.after_train_epoch(runner)
     assert torch.equal(torch.get_rng_state(), states[0])
     assert np.array_equal(np.random.get_state()[1], states[1]) and random.getstate() == states[2]
@@ -86,6 +108,14 @@ def test_hook_draws_and_touches_nothing_of_the_run():
     first = drawn['reconstruction'][0]
     hook.after_train_epoch(runner)
     assert np.array_equal(drawn['reconstruction'][0], first)  # the same masks again
+    shown = columns_of(first)['input'][:, ::10, ::10]  # a scale of 168 / 16
+    expected = [loader.dataset[SampleKey(i, 0, 0)]['inputs'][0] for i in (0, 2, 4)]
+    assert np.array_equal(shown, torch.stack(expected).permute(0, 2, 3, 1).numpy())
+
+    resumed = ReconstructionHook(interval=5, num_images=3)
+    resumed.before_train(runner)
+    resumed.after_train_epoch(runner)
+    assert np.array_equal(drawn['reconstruction'][0], first)  # the same crops, too
 
     drawn.clear()
     runner.epoch = 5

@@ -285,9 +285,13 @@ def test_a_new_kind_is_one_class():
         visualizer=SimpleNamespace(add_image=lambda name, image, step: drawn.update({name: image})),
         epoch=0,
         max_epochs=1,
+        train_dataloader=SimpleNamespace(
+            dataset=[torch.zeros(1, 3, 16, 24, dtype=torch.uint8)] * 3,
+            collate_fn=lambda samples: dict(inputs=torch.stack(samples)),
+        ),
     )
     hook = ReconstructionHook()
-    hook.after_train_iter(runner, 0, dict(inputs=torch.zeros(3, 1, 3, 16, 24, dtype=torch.uint8)))
+    hook.before_train(runner)
     hook.after_train_epoch(runner)
     assert drawn['adversary'].shape == (400, 800, 3)
     with torch.no_grad():

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 def test_smoke(tmp_path):
-    settings = dict(SMOKE='1', DATA=str(tmp_path / 'mini'), WORK_DIR=str(tmp_path / 'demo'))
+    settings = dict(SMOKE='1', SEED='3', DATA=f'{tmp_path}/mini', WORK_DIR=f'{tmp_path}/demo')
     path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
     done = subprocess.run(
         ['bash', 'tools/demo.sh'],
@@ -22,10 +22,21 @@ def test_smoke(tmp_path):
         text=True,
         timeout=900,
     )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert 'stopped by' in done.stdout and 'resumed' in done.stdout
-    report = (tmp_path / 'demo' / 'report.html').read_text()
-    for text in ('Measured on mini scenes', 'Reconstructions', 'Predictions', 'Results by class'):
+    out = done.stdout
+    assert done.returncode == 0, out[-2000:] + done.stderr[-2000:]
+    steps = [out.index(f'== {n}/3') for n in (1, 2, 3)]
+    assert steps == sorted(steps)
+    # What happens is seen while it does: probes, the stop, the resumption.
+    said = [out.index(text) for text in ('probe after epoch 0: ', 'stopped by', 'resumed epoch')]
+    assert said == sorted(said) and steps[1] < said[0] and said[-1] < steps[2]
+    assert 'probe after epoch 4: ' in out
+    # Its end: what pretraining is worth, and one report, which nobody rewrites any more.
+    for task in ('Classification of mini scenes, top-1', 'Segmentation of mini scenes, mIoU'):
+        assert f'{task}: pretrained ' in out[steps[2] :]
+    demo = tmp_path / 'demo'
+    report = (demo / 'report.html').read_text()
+    for text in ('complete, 4 epochs', 'Measured on mini scenes', 'Frozen features', 'Predictions'):
         assert text in report
-    results = list((tmp_path / 'demo').rglob('test_*.json'))
-    assert len(results) == 3
+    assert 'http-equiv="refresh"' not in report and 'Published' not in report
+    assert len(list(demo.rglob('test_*.json'))) == 4
+    assert {path.name for path in demo.glob('*/*_seed3')} == {'cls_seed3', 'seg_seed3'}

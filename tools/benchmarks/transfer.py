@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
-from adpe_mm.evaluation.report import make_report
-from adpe_mm.evaluation.tables import load_paper, read_results, tables, write_tables
+from adpe_mm.evaluation.report import make_report, write_report
+from adpe_mm.evaluation.tables import load_paper, read_results, tables, to_markdown, write_tables
 from adpe_mm.evaluation.transfer import TASKS, execute_all, plan, predict
 from adpe_mm.launch import one_sentence_errors
 from adpe_mm.stopping import stop
@@ -70,9 +70,12 @@ def main() -> None:
         if run.checkpoint is not None and run.work_dir.name.endswith(f'_seed{args.seeds[0]}'):
             predict(run, TOOLS)
     paper = load_paper(TOOLS / 'analysis_tools' / 'paper_results.yml')
-    print(write_tables(tables(read_results([args.out]), paper), args.out))
+    found = tables(read_results([args.out]), paper)
+    write_tables(found, args.out)
+    parts = (table.measured for table in found)
+    print(to_markdown([part for part in parts if part.cells]))
     report = args.out / 'report.html'
-    report.write_text(make_report(args.out, 'AdPE: pretraining and transfer', paper), 'utf-8')
+    write_report(report, make_report(args.out, 'AdPE: pretraining and transfer', paper))
     print(f'wrote transfer_table.md, .csv and .png, and {report.name} to {args.out}')
 
 

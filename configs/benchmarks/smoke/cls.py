@@ -5,5 +5,5 @@
 The result means nothing: not run for one.
 """
 
-_base_ = '../../cls/adpe-vit-mini_mini.py'
+_base_ = '../demo/cls.py'
 train_cfg = dict(max_epochs=1, val_interval=2)

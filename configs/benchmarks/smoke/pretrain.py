@@ -5,6 +5,8 @@
 The result means nothing: not run for one.
 """
 
-_base_ = '../../pretrain/adpe_vit-mini_mini.py'
+_base_ = '../demo/pretrain.py'
 train_cfg = dict(max_epochs=4)
-default_hooks = dict(checkpoint=dict(interval=1))
+default_hooks = dict(
+    checkpoint=dict(interval=1), reconstruction=dict(interval=1), probe=dict(interval=2)
+)

@@ -5,6 +5,6 @@
 The result means nothing: not run for one.
 """
 
-_base_ = '../../seg/upernet_adpe-vit-mini_mini.py'
+_base_ = '../demo/seg.py'
 train_cfg = dict(max_iters=4, val_interval=8)
 default_hooks = dict(checkpoint=dict(interval=4))
