@@ -346,11 +346,11 @@ def multiplied_out(
     perturbation: Perturbation | None,
 ) -> Tensor:
     """As `position_term`: each place of a query has its own keys, for all heads and images."""
-    weights = _fixed_dense_weights(rpe.lookup, tuple(grid_size), num_extra_tokens, query.device)
     query = query.permute(2, 0, 1, 3)  # (L, B, H, D)
     if query.device.type == 'cpu':
         query = query.contiguous()  # products of strided matrices take twice the time there
-    with _without_autocast(query.device):
+    with _without_autocast(query.device):  # which would round einsum's weights, too, on a GPU
+        weights = _fixed_dense_weights(rpe.lookup, tuple(grid_size), num_extra_tokens, query.device)
         table = rpe.table.float()
         keys = table @ weights  # (L, D, L)
         if perturbation is not None:

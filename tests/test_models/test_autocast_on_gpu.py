@@ -1,0 +1,78 @@
+"""Under autocast on a GPU that need not be there, no product mixes precisions: kernels refuse that.
+
+Imagined tensors do not by themselves, and autocast on a CPU casts other operators.
+"""
+
+from contextlib import ExitStack
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.torch_version import TorchVersion
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from adpe_mm.models.layers import Attention
+from adpe_mm.models.layers.irpe import Perturbation
+
+PRODUCTS = ('mm', 'bmm', 'addmm', 'baddbmm')
+
+
+class Products(TorchDispatchMode):
+    """Refuses products of matrices of two dtypes, as CUDA's do."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket.__name__ in PRODUCTS:
+            dtypes = {arg.dtype for arg in args if torch.is_tensor(arg)}
+            assert len(dtypes) == 1, f'{func} of {dtypes}'
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def gpu():
+    """Imagined tensors, and autocast in bfloat16."""
+    if torch.__version__ < TorchVersion('2.10') and not torch.cuda.is_available():
+        pytest.skip('torch before 2.10 aborts where an imagined tensor of a GPU needs a gradient')
+    with ExitStack() as stack:
+        stack.enter_context(FakeTensorMode())
+        stack.enter_context(Products())
+        torch.set_autocast_enabled('cuda', True)
+        torch.set_autocast_dtype('cuda', torch.bfloat16)
+        stack.callback(torch.clear_autocast_cache)
+        stack.callback(torch.set_autocast_enabled, 'cuda', False)
+        yield torch.device('cuda')
+
+
+def test_it_finds_what_it_is_for(gpu):
+    one, other = torch.empty(2, 2, device=gpu), torch.empty(2, 2, device=gpu, dtype=torch.bfloat16)
+    assert (one @ other).dtype == torch.bfloat16  # autocast
+    torch.set_autocast_enabled('cuda', False)
+    with pytest.raises(AssertionError, match='of {'):
+        one @ other
+
+
+@pytest.mark.parametrize('side', [7, 32, 64])  # of all ways to look up
+@pytest.mark.parametrize(
+    'settings',
+    [
+        dict(),
+        dict(position='rpe', rpe_lookup='bucket'),
+        dict(position='rpe', rpe_lookup='interpolate'),
+        dict(decomposed_rpe_size=(14, 14)),
+        dict(rel_pos_bias_size=(14, 14)),
+    ],
+)
+def test_attention(gpu, settings, side):
+    with gpu:
+        layer = Attention(128, 2, **settings)
+    out = layer(torch.empty(2, side**2, 128, device=gpu), (side, side))
+    assert out.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize('part', ['shift', 'delta'])
+def test_what_the_adversary_moves(gpu, part):
+    with gpu:
+        layer = Attention(128, 2, position='rpe', rpe_lookup='interpolate')
+        moved = dict(shift=torch.empty(2), delta=torch.empty(64, 50))[part]
+        masked = torch.empty(2, 49, dtype=torch.bool)
+    out = layer(torch.empty(2, 50, 128, device=gpu), (7, 7), Perturbation(masked, **{part: moved}))
+    assert out.dtype == torch.bfloat16
