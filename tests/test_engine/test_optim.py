@@ -191,6 +191,48 @@ def test_projection_hook_projects_after_each_step_and_logs():
         hook.before_train(runner)
 
 
+def log_of_a_step(loss_scale=None, fused=False, **wrapper):
+    """What two iterations of the adversary log, and where it is then."""
+    torch.manual_seed(0)
+    model = tiny_model('ape', 'coordinate', norm='linf', eps=1e-4)
+    optimizer = dict(ADAMW, fused=fused)
+    wrapper = build(
+        model, type='adpe_mm.AmpOptimWrapper', dtype='float32', optimizer=optimizer, **wrapper
+    )
+    if loss_scale is not None:
+        wrapper.loss_scaler = torch.amp.GradScaler('cpu', init_scale=loss_scale)
+    logged = {}
+
+    class Hub:
+        def update_scalar(self, name, value):
+            logged[name] = value
+
+    runner = type('Runner', (), dict(model=model, optim_wrapper=wrapper, message_hub=Hub(), iter=0))
+    hook = AdversaryProjectionHook(interval=1)
+    hook.before_train(runner)
+    for _ in range(2):
+        wrapper.update_params(model.loss(torch.randn(4, 3, 16, 24))['loss'])
+        hook.after_train_iter(runner, 0)
+    return logged, model.adversary.ape.detach()
+
+
+@pytest.mark.parametrize('fused', [False, True])
+@pytest.mark.parametrize(
+    'options', [{}, dict(accumulative_counts=2), dict(clip_grad=dict(max_norm=1e-3))]
+)
+def test_the_logged_gradient_has_no_loss_scale(fused, options):
+    plain, _ = log_of_a_step(**options)
+    scaled, _ = log_of_a_step(2.0**16, fused, **options)
+    assert scaled.keys() == plain.keys() and len(plain) == 3
+    assert scaled == pytest.approx(plain, abs=1e-4)  # a scale of 2 ** 16 would add 4.8
+
+
+@pytest.mark.parametrize('fused', [False, True])
+def test_steps_that_overflow_are_not_logged(fused):
+    logged, shift = log_of_a_step(3e38, fused)
+    assert not logged and not shift.any()
+
+
 def test_mistakes():
     with pytest.raises(ValueError, match='paramwise_cfg'):
         LayerDecayOptimWrapperConstructor(dict(optimizer=ADAMW), dict(decay_rate=0.5))

@@ -17,11 +17,13 @@ class AdversaryProjectionHook(Hook):
 
     Logged every `interval` iterations: 'adversary/size' and 'adversary/projected' (see
     `Adversary.state`), and 'adversary/log10_gradient', the logarithm of the L2 norm of
-    the gradient over all its parameters: it is small, and mmengine's log prints four decimals.
-    Without an adversary (MAE+) the hook does nothing.
+    the gradient over all its parameters: it is small, and mmengine's log prints four decimals. The
+    gradient is that of the step: accumulated, clipped, and in float16 without the loss scale. A
+    step that overflows there is left out, here too. Without an adversary (MAE+) the hook does
+    nothing.
 
     Args:
-        interval: Iterations between two entries; each reads three numbers off the device.
+        interval: Iterations between two entries; each waits for the device once.
 
     Raises:
         ValueError: At the start of training, if the optimiser does not maximise over the
@@ -30,7 +32,8 @@ class AdversaryProjectionHook(Hook):
 
     def __init__(self, interval: int = 10) -> None:
         self.interval = interval
-        self.grad_norm = None
+        self.grad_norm: torch.Tensor | None = None
+        self.overflow: torch.Tensor | None = None  # 1 if the step is left out
 
     def before_train(self, runner: Runner) -> None:
         model = unwrap(runner.model)
@@ -50,15 +53,27 @@ class AdversaryProjectionHook(Hook):
         optimizer.register_step_post_hook(lambda *_: self.adversary.project())
 
     def _record(self, runner: Runner) -> None:
-        if self.every_n_train_iters(runner, self.interval):
-            grads = [param.grad for param in self.adversary.parameters() if param.grad is not None]
-            norm = torch.nn.utils.get_total_norm(grads)
-            self.grad_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        if not self.every_n_train_iters(runner, self.interval):
+            return
+        grads = [param.grad for param in self.adversary.parameters() if param.grad is not None]
+        norm = torch.nn.utils.get_total_norm(grads)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        # A fused optimiser unscales, and leaves out steps that overflow, by itself: see GradScaler.
+        optimizer = runner.optim_wrapper.optimizer
+        scale = getattr(optimizer, 'grad_scale', None)
+        self.grad_norm = norm if scale is None else norm / scale
+        self.overflow = getattr(optimizer, 'found_inf', None)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
         if self.grad_norm is None:
             return
         state = dict(self.adversary.state(), log10_gradient=self.grad_norm.clamp(min=1e-30).log10())
-        for name, value in state.items():
-            runner.message_hub.update_scalar(f'train/adversary/{name}', value)
+        if self.overflow is not None:
+            state['overflow'] = self.overflow
+        numbers = torch.stack([value.double() for value in state.values()]).tolist()
         self.grad_norm = None
+        logged = dict(zip(state, numbers, strict=True))
+        if logged.pop('overflow', 0):
+            return
+        for name, value in logged.items():
+            runner.message_hub.update_scalar(f'train/adversary/{name}', value)
