@@ -4,20 +4,16 @@ import argparse
 import math
 from dataclasses import dataclass
 
-import torch
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from mmengine.utils import to_2tuple
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from adpe_mm.datasets import first_pipeline
-from adpe_mm.engine.sharding import Sharding
 from adpe_mm.errors import UserError
-from adpe_mm.models.layers import irpe_kernels
-from adpe_mm.registry import MODELS
+
+from .memory import imagined, memory_of
+from .workload import example, forward
 
 IMAGES = {'ImageNet': 1281167, 'Images': 1281167, 'ADE20KDataset': 20210, 'CocoDataset': 117266}
-BYTES_PER_PARAMETER = 16  # float32: weight, gradient, two moments of AdamW
 
 
 @dataclass
@@ -52,59 +48,13 @@ class Plan:
     gpu_hours: float
 
 
-def example(cfg: Config, images: int) -> torch.Tensor:
-    """Input of some images, as the network gets them in training."""
-    channels = cfg.model.backbone.get('in_channels', 3)
-    for transform in first_pipeline(cfg.train_dataloader.dataset):
-        if transform['type'].endswith('MultiCrop'):
-            size = to_2tuple(transform['size'])
-            return torch.randn(images * transform['num_crops'], channels, *size)
-    return torch.randn(images, channels, *to_2tuple(cfg.model.backbone.img_size))
-
-
-def forward(model: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    """A scalar that depends on all that is computed for a loss."""
-    if hasattr(model, 'predict_patches'):
-        return model.loss(inputs)['loss']
-    outs = model(inputs) if hasattr(model, 'head') else model.backbone(inputs)
-    if hasattr(model, 'decode_head'):
-        outs = model.neck(outs)
-        outs = [model.decode_head(outs), model.auxiliary_head(outs)]
-    elif hasattr(model, 'rpn_head'):
-        outs = model.neck(outs)
-    outs = [outs] if torch.is_tensor(outs) else outs
-    return sum(out.float().mean() for out in outs)
-
-
-def count_operations(cfg: Config, model: torch.nn.Module) -> float:
-    """Operations of forward and backward of one image."""
-    with FlopCounterMode(display=False) as counter:
-        loss = forward(model, example(cfg, 2))  # UPerNet's BN of one pixel needs two images
-        loss.backward()
+def count_operations(cfg: Config) -> float:
+    """Operations of forward and backward of one image, on imagined tensors."""
+    # Attention as products of matrices: other kernels of a CPU are not counted.
+    products, counter = sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False)
+    with imagined(cfg, 'cpu') as model, products, counter:
+        forward(model, example(cfg, 2)).backward()  # UPerNet's BN of one pixel needs two images
     return counter.get_total_flops() / 2
-
-
-def activation_bytes(cfg: Config, model: torch.nn.Module, images: int) -> int:
-    """Bytes that forward keeps for backward, in the precision of the config."""
-    kept = {}
-    weights = {param.untyped_storage().data_ptr() for param in model.parameters()}
-
-    def pack(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    dtype = getattr(torch, cfg.optim_wrapper.get('dtype', 'float32'))
-    inputs = example(cfg, images)
-    with (
-        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
-        torch.autocast('cpu', dtype, enabled=dtype != torch.float32),
-    ):
-        loss = forward(model, inputs)  # alive until its tensors are counted
-    total = sum(kept.values())
-    del loss
-    return total
 
 
 def make_plan(cfg: Config, args: argparse.Namespace) -> Plan:
@@ -117,12 +67,9 @@ def make_plan(cfg: Config, args: argparse.Namespace) -> Plan:
     images = args.images or IMAGES.get(kind)
     if images is None:
         raise UserError(f'--images must say how many images a {kind} has')
-    init_default_scope(cfg.default_scope)
-    cfg.model.backbone.init_cfg = None
-    model = MODELS.build(cfg.model)
-    irpe_kernels.MAX_PRODUCT_TOKENS = 0  # the kernel that a GPU uses keeps no matrix of attention
-    operations = count_operations(cfg, model)
-    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    operations = count_operations(cfg)
+    with imagined(cfg) as model:
+        parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
 
     if args.images_per_second:
         speed = args.images_per_second
@@ -132,11 +79,7 @@ def make_plan(cfg: Config, args: argparse.Namespace) -> Plan:
         raise UserError('give the speed of one GPU: --images-per-second, or --peak-tflops')
     per_gpu = cfg.train_dataloader.batch_size
     accumulated = cfg.optim_wrapper.get('accumulative_counts', 1)
-    two, three = (activation_bytes(cfg, model, n) for n in (2, 3))
-    shards = 1
-    if (sharding := Sharding.from_config(cfg.get('sharding'))) is not None:
-        shards = sharding.shards or args.gpus
-    memory = parameters * BYTES_PER_PARAMETER / shards + two + (per_gpu - 2) * (three - two)
+    memory = memory_of(cfg, args.gpus)
 
     batch = per_gpu * args.gpus
     exchanged = 2 * 4 * parameters * (args.gpus - 1) / args.gpus  # ring: reduce, then spread
@@ -146,7 +89,7 @@ def make_plan(cfg: Config, args: argparse.Namespace) -> Plan:
         exchange=exchanged / (args.bandwidth * 1e9),
     )
     limit = max(seconds, key=seconds.get)
-    if memory > args.memory * 1e9:
+    if memory.total > args.memory * 1e9:
         limit = 'memory'
     if 'max_epochs' in cfg.train_cfg:
         micro = cfg.train_cfg.max_epochs * (images // batch)
@@ -158,7 +101,7 @@ def make_plan(cfg: Config, args: argparse.Namespace) -> Plan:
         gflop_per_image=operations / 1e9,
         images=images,
         parameters=parameters,
-        memory_gb=memory / 1e9,
+        memory_gb=memory.total / 1e9,
         images_per_step=batch * accumulated,
         steps=steps,
         seconds=seconds,

@@ -10,8 +10,8 @@ from adpe_mm import extract_features, get_model
 from adpe_mm.checkpoints import describe, format_description
 from adpe_mm.datasets import fit_channels
 from adpe_mm.evaluation.drawing import to_pixels
-from adpe_mm.evaluation.plan import example
 from adpe_mm.evaluation.reconstruction import open_images
+from adpe_mm.evaluation.workload import example
 from adpe_mm.exporting import export_model
 from adpe_mm.models import MultiCropPreprocessor
 from adpe_mm.registry import MODELS

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from .numerics import check_kernels, check_steps, check_waiting
-from .rows import Row, run_checks, write_report
+from .rows import Row, as_markdown, read_report, run_checks, write_report
 from .runs import Training, check_processes, check_resume
 from .throughput import check_loader, check_operations, check_peak, check_pretraining, check_tasks
 
-__all__ = ['Row', 'run_all', 'write_report']
+__all__ = ['Row', 'as_markdown', 'read_report', 'run_all', 'write_report']
 
 TASKS = (
     'configs/pretrain/adpe_vit-b_1600e.py',

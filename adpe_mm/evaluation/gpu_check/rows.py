@@ -1,4 +1,4 @@
-"""What a check found, and the two forms of the report."""
+"""What a check found, and the two forms of the report, of which the second is read, too."""
 
 import json
 import time
@@ -6,6 +6,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from adpe_mm.errors import MissingFile, UserError
 
 STATUSES = ('PASS', 'FAIL', 'measured', 'skipped')
 
@@ -52,11 +54,17 @@ def run_checks(
     return rows
 
 
-def as_markdown(rows: list[Row], title: str) -> str:
-    """The report as a page."""
+def as_markdown(rows: list[Row], about: dict) -> str:
+    """The report as a page: on what it ran, the numbers of each verdict, and all rows."""
+    versions = ', '.join(f'{name} {version}' for name, version in about['versions'].items())
     counts = {status: sum(row.status == status for row in rows) for status in STATUSES}
-    lines = [f'# {title}', '', ', '.join(f'{n} {status}' for status, n in counts.items()), '']
-    lines += ['| check | case | | |', '|---|---|---|---|']
+    lines = [
+        f'{about["device"]}; driver {about["driver"]}; {versions}; {about["date"]}: '
+        + ', '.join(f'{n} {status}' for status, n in counts.items()),
+        '',
+        '| check | case | | |',
+        '|---|---|---|---|',
+    ]
     for row in rows:
         status = f'**{row.status}**' if row.status == 'FAIL' else row.status
         value = row.value.replace('|', '\\|').replace('\n', ' ')
@@ -68,7 +76,24 @@ def write_report(rows: list[Row], out: Path, about: dict) -> list[Path]:
     """Write ``gpu_check.md`` and ``gpu_check.json`` into a folder."""
     out.mkdir(parents=True, exist_ok=True)
     page, data = out / 'gpu_check.md', out / 'gpu_check.json'
-    page.write_text(as_markdown(rows, f'GPU check: {about["device"]}'), encoding='utf-8')
+    page.write_text(f'# GPU check\n\n{as_markdown(rows, about)}', encoding='utf-8')
     content = dict(about, rows=[asdict(row) for row in rows])
     data.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
     return [page, data]
+
+
+def read_report(path: Path) -> tuple[list[Row], dict]:
+    """Rows of a ``gpu_check.json``, and on what it ran.
+
+    Raises:
+        MissingFile: If there is no such file.
+        UserError: If it is something else.
+    """
+    if not path.is_file():
+        raise MissingFile(f"there is no report '{path}': gpu_check.py writes gpu_check.json")
+    try:
+        about = json.loads(path.read_text(encoding='utf-8'))
+        rows = [Row(**row) for row in about.pop('rows')]
+        return rows, {key: about[key] for key in ('device', 'driver', 'versions', 'date')}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"'{path}' is no report of gpu_check.py: {error}") from error

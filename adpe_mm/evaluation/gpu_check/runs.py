@@ -168,6 +168,6 @@ def check_processes(training: Training, processes: int) -> Iterator[Row]:
     for name, whom in (('launcher', None), ('process 0', 0), ('process 1', 1)):
         status, left = training.interrupt(f'stop {name}', processes, whom)
         saved = list((training.folder / f'stop {name}').glob('stopped_iter_*.pth'))
-        right = not left and len(saved) == 1
+        right = status == 143 and not left and len(saved) == 1
         value = f'status {status}, {len(saved)} checkpoint, {len(left)} processes left'
         yield verdict('processes', f'SIGTERM to {name}', right, value)

@@ -16,11 +16,10 @@ from adpe_mm.registry import MODELS
 
 from .. import speed
 from ..input_speed import benchmark_input
-from ..plan import activation_bytes, example, forward
+from ..memory import memory_of
 from ..timing import alternate, matmul_peak, medians
+from ..workload import example, forward
 from .rows import Row, verdict
-
-PARAMETER_BYTES = 16  # float32: weight, gradient, two moments of AdamW
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -88,12 +87,7 @@ def check_tasks(configs: list[Path], device: str, repeats: int) -> Iterator[Row]
         cfg = Config.fromfile(path)
         cfg.optim_wrapper.accumulative_counts = 1
         batch = cfg.train_dataloader.batch_size
-        planned = copy.deepcopy(cfg)
-        on_cpu = build(planned, 'cpu')
-        two, three = (activation_bytes(planned, on_cpu, n) for n in (2, 3))
-        parameters = sum(p.numel() for p in on_cpu.parameters() if p.requires_grad)
-        plan = parameters * PARAMETER_BYTES + two + (batch - 2) * (three - two)
-        del on_cpu
+        plan = memory_of(cfg, gpus=1).total
         try:
             if device == 'cuda':
                 torch.cuda.empty_cache()
