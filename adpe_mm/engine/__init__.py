@@ -7,6 +7,7 @@ from .hooks import (
     FiniteHook,
     IterationSeedHook,
     SafeCheckpointHook,
+    TF32EvaluationHook,
     UnreadableImagesHook,
 )
 from .lars import LARS
@@ -32,5 +33,6 @@ __all__ = [
     'LinearLR',
     'SafeCheckpointHook',
     'StoppableValLoop',
+    'TF32EvaluationHook',
     'UnreadableImagesHook',
 ]

@@ -191,9 +191,11 @@ class AdPERunner(Runner):
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap for several processes.
 
-        Gradients are views of the buckets that DDP exchanges: no copies, and no second memory for
-        them. mmengine would give DDP a device number on a CPU too, and torch's SyncBatchNorm needs
-        a GPU: on a CPU each process normalises its own images.
+        Gradients become views of the buckets that DDP exchanges: no second memory for them, and no
+        copy back. Each is made outside, as none is left of the last step, and goes there in one
+        pass, which also divides it by the number of processes. mmengine would give DDP a device
+        number on a CPU too, and torch's SyncBatchNorm needs a GPU: on a CPU each process normalises
+        its own images.
         """
         if get_device() == 'cpu':
             model = revert_sync_batchnorm(model)
@@ -286,7 +288,11 @@ class AdPERunner(Runner):
     def set_randomness(
         self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False
     ) -> None:
-        """Seed all generators; ``deterministic`` asks cuBLAS for it too, which torch demands."""
+        """Seed all generators; ``deterministic`` asks cuBLAS for it too, which torch demands.
+
+        PyTorch then refuses what it has no such kernel for on a GPU: nothing of pretraining and
+        classification, and of mmseg's UperNet the loss of pixels and the gradient of its pooling.
+        """
         if deterministic:
             os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
         super().set_randomness(seed, diff_rank_seed, deterministic)

@@ -17,6 +17,7 @@ default_hooks = dict(
     iteration_seed=dict(type='adpe_mm.IterationSeedHook'),
     checkpoint_fit=dict(type='adpe_mm.CheckpointFitHook'),
     finite=dict(type='adpe_mm.FiniteHook'),
+    tf32=dict(type='adpe_mm.TF32EvaluationHook'),  # of validation and tests alone
     unreadable_images=dict(type='adpe_mm.UnreadableImagesHook', max_fraction=0.05),
 )
 

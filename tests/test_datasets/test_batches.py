@@ -47,7 +47,8 @@ def test_own_statistics_travel_with_the_module_but_not_in_checkpoints():
     assert module.to('meta').mean.is_meta
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU that torch sees')
 def test_gpu_does_the_arithmetic_of_the_cpu():
     collated = collate_crops(samples())
     collated['inputs'] = collated['inputs'].pin_memory()

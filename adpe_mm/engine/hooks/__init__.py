@@ -5,6 +5,7 @@ from .ema import EMAHook
 from .finite import FiniteHook
 from .runtime_info import DeferredRuntimeInfoHook
 from .seed import IterationSeedHook
+from .tf32 import TF32EvaluationHook
 from .unreadable import UnreadableImagesHook
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     'FiniteHook',
     'IterationSeedHook',
     'SafeCheckpointHook',
+    'TF32EvaluationHook',
     'UnreadableImagesHook',
 ]
