@@ -222,7 +222,7 @@ def test_tutorial_runs(tmp_path, monkeypatch):
     notebook = nbformat.read(TUTORIAL, as_version=4)
     resources = dict(metadata=dict(path=str(TUTORIAL.parent)))
     nbclient.NotebookClient(
-        notebook, timeout=300, kernel_name='python3', resources=resources
+        notebook, timeout=900, kernel_name='python3', resources=resources
     ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get('outputs', [])]
     pictures = [
