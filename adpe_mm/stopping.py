@@ -121,9 +121,10 @@ class Stop:
         self._borrowed = not self._handlers
         self.listen()
         self._reset()
+        several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+        group = _new_group() if several else None
         self._waits = True
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            group = dist.new_group(backend='gloo')
+        if group is not None:
             self._open_pipe()
             self._thread = threading.Thread(target=self._exchange, args=(group,), daemon=True)
             self._thread.start()
@@ -219,6 +220,22 @@ class Stop:
 
 
 stop = Stop()  # signals are of the process, not of a runner
+
+
+def _new_group() -> dist.ProcessGroup:
+    """A group of all processes over gloo; a signal ends the wait for those that never come.
+
+    In a thread: torch waits in C++, and what Python does upon a signal waits for the main thread.
+    """
+    made: list[dist.ProcessGroup] = []
+    thread = threading.Thread(target=lambda: made.append(dist.new_group(backend='gloo')))
+    thread.daemon = True
+    thread.start()
+    while thread.is_alive():
+        thread.join(PERIOD)
+    if not made:
+        raise RuntimeError('the processes of the run could not meet: see the error above')
+    return made[0]
 
 
 def die_with_parent(number: signal.Signals, parent: int | None = None) -> None:

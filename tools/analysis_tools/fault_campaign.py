@@ -6,8 +6,9 @@
 
 A kill is a SIGKILL: to all processes of a run, to its launcher, to one process, or to a worker of a
 loader; at an operation on a file around a save, at a call of a hook, or at any time. A stop is
-another signal, to whom and when likewise. Each run is resumed until it is done; its last checkpoint,
-its losses and metrics are those of the run without faults, bit for bit, or it counts as different.
+another signal, to whom and when likewise. Each run is resumed until it is done; its last
+checkpoint, its losses and metrics are those of the run without faults, bit for bit, or it counts as
+different.
 
 OUT/fault_campaign.md and OUT/fault_campaign.json have the table, and what was wrong. The exit
 status is 1 if anything was. Small images and networks (configs/benchmarks/faults) make a run last

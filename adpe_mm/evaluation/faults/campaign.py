@@ -34,7 +34,7 @@ TASKS = {
     'det': ('mmdet', 'adpe_mm.detection', 'mmdet.datasets', 'mmdet.evaluation'),
 }
 SETTLES = 15.0  # seconds in which all processes of a run have to end after one of them
-SPARE = 20  # times the time of a run without faults, after which one hangs
+SPARE = 8  # times the time of a run without faults, after which one hangs
 
 
 @dataclass
@@ -194,7 +194,7 @@ class Campaign:
         """Train with some faults, and without more of them to the end."""
         found, work_dir = Try(number), self.out / f'training_{number}'
         for fault in [*chain, None]:
-            run = self._train(work_dir, fault, 60 + SPARE * self.duration)
+            run = self._train(work_dir, fault, 30 + SPARE * self.duration)
             found.left += run.left
             found.unreadable += unreadable(work_dir)
             if run.sent is not None:

@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36  # of linux/prctl.h
@@ -128,10 +129,8 @@ def kill_family(ancestor: int, but: int | None = None) -> None:
     """End all descendants of a process at once, as far as that goes."""
     for process in family(ancestor):
         if process != but:
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
 
 
 def ended() -> Iterator[tuple[int, int]]:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -73,10 +74,8 @@ class Fault:
             (about / 'sent').write_text(str(time.monotonic()), encoding='utf-8')
         # This process last: of SIGKILL it ends here.
         for process in sorted(receivers, key=os.getpid().__eq__):
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(process, getattr(signal, self.signal))
-            except ProcessLookupError:
-                pass
 
     def _receivers(self, about: Path, ancestor: int) -> list[int]:
         if self.whom == ALL:
