@@ -260,3 +260,20 @@ def test_mistakes_are_said_at_the_start(tmp_path, images, labelled):
             ProbeHook(str(labelled), **options)
     with pytest.raises(UserError, match='whose backbone is an AdPEViT'):
         make_runner(tmp_path / 'noisy', images, options=probing(labelled)).train()
+
+
+def test_a_probe_that_a_run_ended_in_is_made_up_for(tmp_path, images, labelled, monkeypatch):
+    probed = ProbeHook._probe
+    options = {**probing(labelled), 'default_hooks.checkpoint.by_epoch': True}
+
+    def interrupted(self, runner, epoch):
+        return stop() if epoch == EPOCHS else probed(self, runner, epoch)
+
+    monkeypatch.setattr(ProbeHook, '_probe', interrupted)
+    with pytest.raises(Stopped):
+        train(tmp_path, images, options)
+    monkeypatch.undo()
+    for again in ([EPOCHS], []):
+        _, runner = train(tmp_path, images, dict(options, resume=True))
+        file = Path(runner.log_dir, 'probes.jsonl')
+        assert ([record['epoch'] for record in records(runner)] if file.exists() else []) == again
