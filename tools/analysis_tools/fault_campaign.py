@@ -24,9 +24,10 @@ from pathlib import Path
 
 import torch
 
-from adpe_mm.evaluation.faults import TASKS, Campaign, table
+from adpe_mm.evaluation.faults import TASKS, Campaign, Result, table
 from adpe_mm.evaluation.results import device_name, versions
 from adpe_mm.launch import one_sentence_errors
+from adpe_mm.stopping import stop
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,20 +56,28 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     args = parse_args()
     warnings.simplefilter('ignore')
+    stop.listen()
     torch.set_num_threads(1)  # a process with threads cannot be forked
     out = args.out.absolute()
     results = []
-    for task in args.task:
-        for number in args.processes:
-            campaign = Campaign(ROOT, task, number, out, args.seed, _say)
-            results.append(campaign.run(args.kills, args.stops, args.in_a_row, args.only))
-    about = f'{device_name()}, {versions()}'
-    text = table(results)
-    print(f'\n{text}\n\n{about}')
-    plain = dict(about=about, seed=args.seed, results=[asdict(result) for result in results])
-    (out / 'fault_campaign.md').write_text(f'{text}\n\n{about}\n', encoding='utf-8')
-    (out / 'fault_campaign.json').write_text(json.dumps(plain, indent=1), encoding='utf-8')
+    try:
+        for task in args.task:
+            for number in args.processes:
+                campaign = Campaign(ROOT, task, number, out, args.seed, _say)
+                results.append(campaign.result)
+                campaign.run(args.kills, args.stops, args.in_a_row, args.only)
+    finally:  # what was found until it was interrupted
+        _report(results, args.seed, out)
     return int(any(t.failed for result in results for t in result.tries))
+
+
+def _report(results: list[Result], seed: int, out: Path) -> None:
+    about = f'{device_name()}, {versions()}'
+    text = f'{table(results)}\n\n{about}\n'
+    print(f'\n{text}')
+    plain = dict(about=about, seed=seed, results=[asdict(result) for result in results])
+    (out / 'fault_campaign.md').write_text(text, encoding='utf-8')
+    (out / 'fault_campaign.json').write_text(json.dumps(plain, indent=1), encoding='utf-8')
 
 
 def _say(line: str) -> None:

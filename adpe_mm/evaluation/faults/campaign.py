@@ -133,9 +133,10 @@ class Campaign:
         self.duration = 60.0  # of the run without faults, when it is known
         # DDP arranges its buckets anew after one iteration, and so the order of three summands.
         self.exact = processes <= 2
+        self.result = Result(task, processes)
 
-    def run(self, kills: int, stops: int, length: int, only: int | None = None) -> Result:
-        """Do it.
+    def run(self, kills: int, stops: int, length: int, only: int | None = None) -> None:
+        """Do it, and fill the result.
 
         Args:
             kills: Kills that are to happen,
@@ -149,10 +150,16 @@ class Campaign:
         for library in (*_LIBRARIES, *TASKS[self.task]):
             importlib.import_module(library)
         forking.adopt_orphans()
+        try:
+            self._run(kills, stops, length, only)
+        finally:
+            forking.survivors(0)  # of a campaign that was interrupted
+
+    def _run(self, kills: int, stops: int, length: int, only: int | None) -> None:
         self._draw_images()
         draw = random.Random(f'{self.seed} {self.task} {self.processes}')
         plan = Plan(draw, self._train_without_faults(), self.duration)
-        result = Result(self.task, self.processes)
+        result = self.result
         for number, chain in enumerate(plan.chains(kills, stops, length)):
             if result.count(True) >= kills and result.count(False) >= stops:
                 break
@@ -160,7 +167,6 @@ class Campaign:
                 result.tries.append(self._try(number, chain))
             if number == only:
                 break
-        return result
 
     def _draw_images(self) -> None:
         if self.data.exists():

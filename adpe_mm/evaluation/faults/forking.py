@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from adpe_mm.stopping import stop
+
 PR_SET_CHILD_SUBREAPER = 36  # of linux/prctl.h
 
 
@@ -41,6 +43,7 @@ def start(command: list[str], log: Path, env: dict[str, str], prepare: Callable[
     if process:
         return process
     try:
+        stop.forget()
         os.setsid()
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1)

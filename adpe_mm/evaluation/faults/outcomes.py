@@ -13,8 +13,9 @@ from mmengine.logging import HistoryBuffer
 from adpe_mm.checkpoints import find_resumable, read_checkpoint
 from adpe_mm.errors import UserError
 
-# Of the message hub and the logs: clocks, memory, and what a stop leaves in the checkpoints.
-_VOLATILE = r'.*time|eta|memory|cfg|experiment_name|stopped_ckpt|outdated_ckpt'
+# Of the message hub and the logs: clocks, memory, what a stop leaves in the checkpoints, and which
+# iteration was begun last (none, in a validation that a resumed run makes up for).
+_VOLATILE = r'.*time|eta|memory|cfg|experiment_name|(stopped|outdated)_ckpt|iter|epoch'
 _SHARED_MEMORY = Path('/dev/shm')
 
 
