@@ -25,14 +25,11 @@ from adpe_mm.stopping import STATUS
 
 # What a run imports, and needs not if it is imported before.
 _LIBRARIES = (
-    'mmengine.runner', 'torch.utils.tensorboard', 'adpe_mm.datasets.checking', 'adpe_mm.torchrun',
+    'setuptools', 'mmengine.runner', 'torch.utils.tensorboard', 'adpe_mm.datasets.checking',
+    'adpe_mm.torchrun',
 )  # fmt: skip
-TASKS = {
-    'pretrain': ('mmpretrain',),
-    'cls': ('mmpretrain',),
-    'seg': ('mmseg', 'mmseg.models', 'mmseg.datasets'),
-    'det': ('mmdet', 'adpe_mm.detection', 'mmdet.datasets', 'mmdet.evaluation'),
-}
+_PARTS = ('datasets', 'engine', 'evaluation', 'models', 'visualization')
+TASKS = {'pretrain': 'mmpretrain', 'cls': 'mmpretrain', 'seg': 'mmseg', 'det': 'mmdet'}
 SETTLES = 15.0  # seconds in which all processes of a run have to end after one of them
 SPARE = 8  # times the time of a run without faults, after which one hangs
 
@@ -147,7 +144,8 @@ class Campaign:
         Raises:
             MachineError: If the training without faults fails.
         """
-        for library in (*_LIBRARIES, *TASKS[self.task]):
+        parts = [f'{TASKS[self.task]}.{part}' for part in _PARTS]
+        for library in (*_LIBRARIES, *parts):
             importlib.import_module(library)
         forking.adopt_orphans()
         try:
