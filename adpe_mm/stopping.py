@@ -242,15 +242,21 @@ def _new_group() -> dist.ProcessGroup:
 
     In a thread: torch waits in C++, and what Python does upon a signal waits for the main thread.
     """
-    made: list[dist.ProcessGroup] = []
-    thread = threading.Thread(target=lambda: made.append(dist.new_group(backend='gloo')))
-    thread.daemon = True
+    outcome: list[dist.ProcessGroup | Exception] = []
+
+    def make() -> None:
+        try:
+            outcome.append(dist.new_group(backend='gloo'))
+        except Exception as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=make, daemon=True)
     thread.start()
     while thread.is_alive():
         thread.join(PERIOD)
-    if not made:
-        raise RuntimeError('the processes of the run could not meet: see the error above')
-    return made[0]
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]
 
 
 def die_with_parent(number: signal.Signals, parent: int | None = None) -> None:

@@ -64,7 +64,11 @@ def _take(lock: Path, mine: dict) -> None:
     text = json.dumps(mine)
     while True:
         with suppress(FileExistsError), open(lock, 'x', encoding='utf-8') as file:
-            file.write(text)
+            try:
+                file.write(text)
+            except BaseException:  # a signal, say: half of it would be nobody's
+                lock.unlink()
+                raise
             return
         holder = _read(lock)
         if holder == mine:

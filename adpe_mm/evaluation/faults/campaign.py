@@ -218,7 +218,9 @@ class Campaign:
 
     def _status(self, fault: Fault | None, run: Run) -> Iterator[str]:
         """What was wrong with how a run ended."""
-        said = f'{run.status}, and said: {run.said[-1500:]}'
+        start = run.said.find('Traceback')
+        said = run.said[-1500:] if start < 0 else run.said[start : start + 3000]
+        said = f'{run.status}, and said: {said}'
         if run.status is None:
             yield f'it hung, {said}'
         elif run.sent is None:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 from pathlib import Path
 
@@ -66,8 +65,8 @@ def differences(work_dir: Path, reference: Path, exact: bool = True) -> list[str
     """In what the end of a run differs from that of another one.
 
     Compared are the checkpoints by their names; the last one and the best one bit for bit, but for
-    clocks: weights, their average, the optimiser's state, schedules, the message hub; every loss
-    and every metric that was logged; and the names of drawings.
+    clocks: weights, their average, and of the last one the optimiser's state, schedules, and the
+    message hub; every loss and every metric that was logged; and the names of drawings.
 
     Args:
         work_dir: Of the one.
@@ -81,7 +80,7 @@ def differences(work_dir: Path, reference: Path, exact: bool = True) -> list[str
     pointer = (reference / 'last_checkpoint').read_text()
     for name in sorted({Path(pointer).name, *(n for n in expected if n.startswith('best'))}):
         if name in files:
-            ends = [_without_clocks(read_checkpoint(d / name), d) for d in (work_dir, reference)]
+            ends = [_without_clocks(read_checkpoint(d / name)) for d in (work_dir, reference)]
             found += [f'{name}: {where}' for where in _compare(*ends, '', exact)]
     ours, theirs = logged(work_dir), logged(reference)
     missing = theirs.keys() - ours.keys()
@@ -121,14 +120,16 @@ def _close(a: float, b: float, exact: bool) -> bool:
     )
 
 
-def _without_clocks(checkpoint: dict, work_dir: Path) -> dict:
+def _without_clocks(checkpoint: dict) -> dict:
     """What of a checkpoint a resumed run should have in common with one that was never stopped."""
     hub = checkpoint.pop('message_hub')
     meta = checkpoint.pop('meta')
     checkpoint['iter'], checkpoint['seed'] = meta['iter'], meta['seed']
+    if 'optimizer' not in checkpoint:  # the best one, from which no run goes on
+        return checkpoint
     for part in ('log_scalars', 'runtime_info'):
         checkpoint[part] = {
-            key: os.path.relpath(value, work_dir) if key.endswith('_ckpt') and value else value
+            key: Path(value).name if key.endswith('_ckpt') and value else value
             for key, value in hub[part].items()
             if not re.fullmatch(_VOLATILE, key)
         }
