@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from adpe_mm.evaluation.faults import Campaign, Result, table
-from adpe_mm.evaluation.faults.campaign import Try
 from adpe_mm.evaluation.faults.moments import ALL, LAUNCHER, WORKER, Fault
 from adpe_mm.evaluation.faults.outcomes import differences, left_over, shared_memory, unreadable
 from adpe_mm.evaluation.faults.plan import PHASES, STOPPING, Plan
+from adpe_mm.evaluation.faults.tries import Try
 from tests.test_engine.toy import draw, make_runner
 
 ROOT = Path(__file__).parents[2]

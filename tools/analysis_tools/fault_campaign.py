@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--task', nargs='+', choices=TASKS, default=TASKS)
+    parser.add_argument('--task', nargs='+', choices=[*TASKS], default=[*TASKS])
     parser.add_argument('--kills', type=int, default=50, help='of each, at least')
     parser.add_argument('--stops', type=int, default=20, help='of each, at least')
     parser.add_argument(

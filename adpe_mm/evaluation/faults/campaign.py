@@ -7,13 +7,12 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from adpe_mm.errors import MachineError
 from adpe_mm.evaluation.faults import forking
-from adpe_mm.evaluation.faults.moments import ABOUT, FAULT, LAUNCHER, Fault, watch
+from adpe_mm.evaluation.faults.moments import ABOUT, FAULT, LAUNCHER, WORKER, Fault, watch
 from adpe_mm.evaluation.faults.outcomes import (
     differences,
     left_over,
@@ -21,6 +20,7 @@ from adpe_mm.evaluation.faults.outcomes import (
     unreadable,
 )
 from adpe_mm.evaluation.faults.plan import Plan
+from adpe_mm.evaluation.faults.tries import Result, Run, Try
 from adpe_mm.stopping import STATUS
 
 # What a run imports, and needs not if it is imported before.
@@ -32,73 +32,6 @@ _PARTS = ('datasets', 'engine', 'evaluation', 'models', 'visualization')
 TASKS = {'pretrain': 'mmpretrain', 'cls': 'mmpretrain', 'seg': 'mmseg', 'det': 'mmdet'}
 SETTLES = 15.0  # seconds in which all processes of a run have to end after one of them
 SPARE = 8  # times the time of a run without faults, after which one hangs
-
-
-@dataclass
-class Run:
-    """One start of a training.
-
-    Attributes:
-        status: It ended with; None if it hung.
-        seconds: It took.
-        sent: When the fault happened, after its start; None if it did not.
-        said: What it printed.
-        left: What was left of it: processes, and files if it was to end by itself.
-    """
-
-    status: int | None
-    seconds: float
-    sent: float | None
-    said: str
-    left: list[str]
-
-
-@dataclass
-class Try:
-    """A training with faults, resumed until it was done, and what was wrong with it."""
-
-    number: int
-    faults: list[Fault] = field(default_factory=list)  # that happened
-    different: list[str] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
-    status: list[str] = field(default_factory=list)
-    seconds: float = 0.0  # that the slowest stop took
-
-    @property
-    def failed(self) -> bool:
-        """Whether anything was wrong."""
-        return bool(self.different or self.unreadable or self.left or self.status)
-
-
-@dataclass
-class Result:
-    """What a campaign of one task found."""
-
-    task: str
-    processes: int
-    tries: list[Try] = field(default_factory=list)
-
-    def count(self, kills: bool) -> int:
-        """Faults of one kind that happened."""
-        return sum(fault.kills == kills for t in self.tries for fault in t.faults)
-
-    def row(self) -> dict[str, str | int | float]:
-        """Its row of the table; what was wrong is counted by trainings."""
-        kinds = {'different': 'different', 'unreadable': 'unreadable', 'left over': 'left'}
-        kinds['wrong status'] = 'status'
-        return {
-            'task': self.task,
-            'processes': self.processes,
-            'kills': self.count(True),
-            'stops': self.count(False),
-            'trainings': len(self.tries),
-            **{
-                name: sum(bool(getattr(t, kind)) for t in self.tries)
-                for name, kind in kinds.items()
-            },
-            'slowest stop (s)': round(max((t.seconds for t in self.tries), default=0), 1),
-        }
 
 
 class Campaign:
@@ -226,7 +159,12 @@ class Campaign:
         elif run.sent is None:
             if run.status != 0:
                 yield f'without a fault it ended with {said}'
-        elif not fault.kills and (run.status not in (0, STATUS) or 'Traceback' in run.said):
+            return
+        # Of a worker that is killed; with several processes it is torchrun that adds one.
+        untidy = 'Traceback' in run.said and self.processes == 1
+        if fault.kills and not (fault.whom == WORKER and untidy):
+            return
+        if fault.kills or run.status not in (0, STATUS) or 'Traceback' in run.said:
             yield f'{fault}: ended with {said}'
 
     def _report(self, found: Try) -> None:
@@ -296,10 +234,3 @@ class Campaign:
             f'--master_port={port}', f'--nproc_per_node={self.processes}', *command,
             '--launcher', 'pytorch',
         ]  # fmt: skip
-
-
-def table(results: list[Result]) -> str:
-    """All results as a Markdown table."""
-    rows = [result.row() for result in results]
-    lines = [list(rows[0]), ['---'] * len(rows[0]), *([str(v) for v in r.values()] for r in rows)]
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
