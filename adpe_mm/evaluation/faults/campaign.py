@@ -154,18 +154,17 @@ class Campaign:
         start = run.said.find('Traceback')
         said = run.said[-1500:] if start < 0 else run.said[start : start + 3000]
         said = f'{run.status}, and said: {said}'
+        traceback = 'Traceback' in run.said
         if run.status is None:
-            yield f'it hung, {said}'
+            wrong = True  # it hung
         elif run.sent is None:
-            if run.status != 0:
-                yield f'without a fault it ended with {said}'
-            return
-        # Of a worker that is killed; with several processes it is torchrun that adds one.
-        untidy = 'Traceback' in run.said and self.processes == 1
-        if fault.kills and not (fault.whom == WORKER and untidy):
-            return
-        if fault.kills or run.status not in (0, STATUS) or 'Traceback' in run.said:
-            yield f'{fault}: ended with {said}'
+            wrong = run.status != 0
+        elif fault.kills:  # of a worker; with several processes it is torchrun that adds one
+            wrong = fault.whom == WORKER and self.processes == 1 and traceback
+        else:
+            wrong = traceback or run.status not in (0, STATUS)
+        if wrong:
+            yield f'{fault or "no fault"}: ended with {said}'
 
     def _report(self, found: Try) -> None:
         outcome = 'FAILED' if found.failed else 'as without them'
