@@ -28,8 +28,12 @@ from tests.test_engine.toy import (
 )
 
 EPOCHS, ITERATIONS = 2, 5
-# Without the seeds of each iteration, so that what a probe draws would be missed later.
-UNSEEDED = {'custom_hooks': [dict(type='adpe_mm.AdversaryProjectionHook')]}
+# Without the seeds of each iteration, so that what a probe draws would be missed later; a sample
+# seeds the generators of the process that makes it.
+UNSEEDED = {
+    'custom_hooks': [dict(type='adpe_mm.AdversaryProjectionHook')],
+    'train_dataloader.num_workers': 1,
+}
 PRECISIONS = {
     'float32': {},
     'bfloat16': {'optim_wrapper.type': 'adpe_mm.AmpOptimWrapper'},
