@@ -109,20 +109,20 @@ class Campaign:
         words = [word for name, value in options.items() for word in (f'--{name}', str(value))]
         job = forking.start([str(tool), str(self.data), *words], log, {}, lambda: None)
         if forking.wait(job, 600) != 0:
-            raise MachineError(f'the images could not be drawn: see {log}')
+            raise MachineError(f"the images could not be drawn: see '{log}'")
 
     def _train_without_faults(self) -> list[list[str]]:
         """Returns the events of each process."""
         shutil.rmtree(self.out, ignore_errors=True)
         run = self._train(self.reference, None, 600)
+        about = self.out / 'reference_about'
         if run.status != 0 or run.left:
             raise MachineError(
-                f'the training without faults ended with {run.status}, '
-                f'{", ".join(run.left) or "with nothing"} left over:\n{run.said[-3000:]}'
+                f'the training without faults ended with {run.status}, and left over '
+                f"{', '.join(run.left) or 'nothing'}: see '{about / 'output.log'}'"
             )
         self.duration = run.seconds
         self.say(f'{self.task}, {self.processes} processes: {run.seconds:.1f} s without faults')
-        about = self.out / 'reference_about'
         return [
             (about / f'events {rank}').read_text().splitlines() for rank in range(self.processes)
         ]
