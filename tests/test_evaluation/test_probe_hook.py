@@ -28,11 +28,10 @@ from tests.test_engine.toy import (
 )
 
 EPOCHS, ITERATIONS = 2, 5
-# Without the seeds of each iteration, so that what a probe draws would be missed later; a sample
-# seeds the generators of the process that makes it.
+# Without the seeds of each iteration, so that what a probe draws would be missed later.
 UNSEEDED = {
     'custom_hooks': [dict(type='adpe_mm.AdversaryProjectionHook')],
-    'train_dataloader.num_workers': 1,
+    'default_hooks.iteration_seed': None,
 }
 PRECISIONS = {
     'float32': {},
