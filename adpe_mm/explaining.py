@@ -32,7 +32,7 @@ def explain(error: BaseException) -> UserError | None:
     Args:
         error: What ended a command.
     """
-    explained = _of_memory(error) or _of_worker(error) or _of_port(error)
+    explained = _of_memory(error) or _of_worker(error) or _of_port(error) or _of_process(error)
     if explained is None and isinstance(error, OSError):
         explained = _of_file(error)
     return explained or _of_config(error)
@@ -79,6 +79,18 @@ def _of_port(error: BaseException) -> UserError | None:
         return MachineError(
             f'the port {port[1] if port else "of MASTER_PORT"} is in use, maybe by another run: '
             'set another one, as in MASTER_PORT=29511'
+        )
+    return None
+
+
+def _of_process(error: BaseException) -> UserError | None:
+    text = str(error)
+    if isinstance(error, RuntimeError) and re.search(
+        r'gloo/transport/\S+ (Connection (closed|reset) by peer|.*Broken pipe)', text
+    ):
+        return MachineError(
+            'another process of this run has ended, and this one with it: see what that one said, '
+            'and continue with --resume'
         )
     return None
 

@@ -136,6 +136,13 @@ def _sentence(error: UserError) -> str:
     return text.strip()
 
 
+def _stop_behind(error: BaseException | None) -> Stopped | None:
+    """The stop that an error is, or that a library's bare `except` has made it of."""
+    while error is not None and not isinstance(error, Stopped):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 @contextmanager
 def one_sentence_errors(command: str) -> Iterator[None]:
     """Show a user's mistake, a `UserError`, as its sentence; all else keeps its traceback.
@@ -147,26 +154,23 @@ def one_sentence_errors(command: str) -> Iterator[None]:
     sys.argv = [word for word in sys.argv if word != '--traceback']
     try:
         yield
-    except Stopped as stopped:
+    except BaseException as error:
         end_workers()
-        if not stopped.together:
-            print(f'{command}: ended by {stop.heard.name}', file=sys.stderr)
-        _leave(stopped.code, stopped.together)
-        raise
-    except SystemExit as end:
-        if end.code in (0, None) and {'-h', '--help'} & set(sys.argv):
+        stopped = _stop_behind(error)
+        if stopped is not None:
+            if not stopped.together:
+                print(f'{command}: ended by {stop.heard.name}', file=sys.stderr)
+            _leave(stopped.code, stopped.together)
+            raise stopped from None
+        helped = isinstance(error, SystemExit) and error.code in (0, None)
+        if helped and {'-h', '--help'} & set(sys.argv):
             print('\n  --traceback           show errors in full, not as one sentence')
-        end_workers()
-        raise
-    except Exception as error:
-        end_workers()
+        if not isinstance(error, Exception):
+            raise
         explained = error if isinstance(error, UserError) else explain(error)
         if show_all or explained is None:
             raise
         sys.exit(f'{command}: {_sentence(explained)}')
-    except BaseException:
-        end_workers()
-        raise
     _leave(0)
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from adpe_mm.errors import MachineError, UserError
-from adpe_mm.stopping import LAUNCHER, die_with_parent
+from adpe_mm.stopping import LAUNCHER, die_with_parent, stop
 
 # Rank, number of processes and rank on its machine, as launchers name them.
 SLURM = ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID')
@@ -158,7 +158,8 @@ def join_processes(launcher: str, options: dict | None = None) -> None:
         options['timeout'] = datetime.timedelta(seconds=options['timeout'])
     if gpus:
         torch.cuda.set_device(place.device)
-    dist.init_process_group(backend if gpus else 'gloo', **options)
+    with stop.ending_at_once():  # the others may never come
+        dist.init_process_group(backend if gpus else 'gloo', **options)
 
 
 def on_main(function: Callable[[], T]) -> T:

@@ -17,7 +17,12 @@ from mmengine.registry import (
 )
 from torch.utils.data import DataLoader
 
-from adpe_mm.engine import LayerDecayOptimWrapperConstructor
+from adpe_mm.engine import (
+    AdPERunner,
+    FiniteHook,
+    LayerDecayOptimWrapperConstructor,
+    SafeCheckpointHook,
+)
 from adpe_mm.models import NoAdversary
 from adpe_mm.registry import LOOPS, MODELS, RUNNERS, TRANSFORMS
 
@@ -51,9 +56,17 @@ def scope():
         DefaultScope.get_instance(before.instance_name)
 
 
+def assert_guarded(cfg):
+    """Nothing broken is saved, trained on, or takes the place of what is good."""
+    assert HOOKS.get(cfg.default_hooks.finite.type) is FiniteHook
+    assert HOOKS.get(cfg.default_hooks.checkpoint.type) is SafeCheckpointHook
+    assert RUNNERS.get(cfg.runner_type) is AdPERunner
+
+
 @pytest.mark.parametrize('path', PRETRAIN, ids=lambda path: path.stem)
 def test_pretraining_config_builds(path):
     cfg = Config.fromfile(path)
+    assert_guarded(cfg)
     assert set(cfg.keys()) <= KEYS, set(cfg.keys()) - KEYS
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
@@ -130,6 +143,7 @@ def build_parts(cfg):
 @pytest.mark.parametrize('path', [MAE, *TASKS], ids=lambda path: path.stem)
 def test_task_config_builds(path):
     cfg = Config.fromfile(path)
+    assert_guarded(cfg)
     assert set(cfg.keys()) <= KEYS, set(cfg.keys()) - KEYS
     init_default_scope(cfg.default_scope)
     model = build_parts(cfg)
@@ -150,6 +164,7 @@ def test_task_config_builds(path):
 @pytest.mark.parametrize('path', BENCHMARKS, ids=lambda path: '/'.join(path.parts[-2:]))
 def test_benchmark_config_builds(path):
     cfg = Config.fromfile(path)
+    assert_guarded(cfg)
     assert set(cfg.keys()) <= KEYS, set(cfg.keys()) - KEYS
     init_default_scope(cfg.default_scope)
     build_parts(cfg)

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import signal
 import socket
 import subprocess
 import sys
@@ -9,6 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+
+from adpe_mm.launch import one_sentence_errors
+from adpe_mm.stopping import STATUS, Stopped, stop
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
@@ -78,3 +82,15 @@ def test_no_worker_is_left(tmp_path):
         time.sleep(0.1)
     else:
         raise AssertionError('the worker is still there')
+
+
+def test_a_stop_that_a_library_takes_for_an_error_is_a_stop(monkeypatch, capsys):
+    """mmengine, for one, says of whatever happens as it formats a config that the config is bad."""
+    monkeypatch.setattr(stop, 'heard', signal.SIGHUP)
+    with pytest.raises(SystemExit) as ended, one_sentence_errors('train'):
+        try:
+            raise Stopped
+        except BaseException:
+            raise SyntaxError('the whole config')  # noqa: B904
+    assert ended.value.code == STATUS
+    assert capsys.readouterr().err == 'train: ended by SIGHUP\n'

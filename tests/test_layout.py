@@ -31,8 +31,8 @@ MAY_IMPORT = {
         'datasets',
     },
     'evaluation': {
-        'version', 'registry', 'options', 'stopping', 'launch', 'checkpoints', 'models', 'datasets',
-        'engine',
+        'version', 'registry', 'options', 'stopping', 'processes', 'launch', 'checkpoints',
+        'models', 'datasets', 'engine',
     },
     'api': {
         'version', 'registry', 'launch', 'checkpoints', 'models', 'datasets', 'engine',

@@ -1,15 +1,26 @@
 """Ranks, devices and ports, as launchers say them: in environments as they make them."""
 
+import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 
-from adpe_mm.processes import Place, find_place, first_machine, local_processes, port_of_job
+from adpe_mm.processes import (
+    Place,
+    find_place,
+    first_machine,
+    join_processes,
+    local_processes,
+    port_of_job,
+)
+from adpe_mm.stopping import STATUS, stop
 
 ROOT = Path(__file__).parents[1]
 
@@ -117,3 +128,54 @@ def test_a_child_ends_with_its_parent():
         time.sleep(0.1)
     os.kill(int(child.name), signal.SIGKILL)
     raise AssertionError('the child is still there')
+
+
+def joins_alone(ready, port):
+    os.environ.update(
+        RANK='0', WORLD_SIZE='2', LOCAL_RANK='0', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port)
+    )
+    stop.listen()
+    ready.set()
+    join_processes('pytorch')
+
+
+def begins_alone(ready, rank, store):
+    dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
+    stop.listen()
+    if rank:
+        os._exit(0)  # stopped before it came to its training
+    ready.set()
+    stop.begin()
+
+
+def ends_soon(job, ready, number):
+    assert ready.wait(60)
+    time.sleep(0.5)
+    assert job.is_alive()
+    os.kill(job.pid, number)
+    job.join(10)
+    ended = not job.is_alive()
+    job.kill()
+    assert ended
+    return job.exitcode
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_one_that_waits_for_the_others_hears_a_signal(number):
+    with socket.create_server(('127.0.0.1', 0)) as free:
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context('fork')
+    ready = context.Event()
+    job = context.Process(target=joins_alone, args=(ready, port))
+    job.start()
+    assert ends_soon(job, ready, number) == -number
+
+
+def test_so_does_one_whose_training_the_others_never_begin(tmp_path):
+    context = multiprocessing.get_context('fork')
+    ready = context.Event()
+    arguments = [(ready, rank, tmp_path / 'store') for rank in (0, 1)]
+    jobs = [context.Process(target=begins_alone, args=a) for a in arguments]
+    for job in jobs:
+        job.start()
+    assert ends_soon(jobs[0], ready, signal.SIGTERM) == STATUS

@@ -42,6 +42,7 @@ from adpe_mm.launch import (
     one_sentence_errors,
     without_pinned_memory,
 )
+from adpe_mm.stopping import stop
 
 
 def parse_args() -> argparse.Namespace:
@@ -94,6 +95,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
 
 def main() -> None:
     args = parse_args()
+    stop.listen()
     cfg = merge_args(load_config(args), args)
     init_processes(args.launcher, cfg.get('env_cfg', {}).get('dist_cfg'))
     tested = cfg.model

@@ -48,10 +48,10 @@ def read_checkpoint(path: str | Path, map_location: str = 'cpu') -> dict:
     return checkpoint
 
 
-@CheckpointLoader.register_scheme(prefixes=r'.*\.safetensors$', force=True)
+@CheckpointLoader.register_scheme(prefixes=('', r'.*\.safetensors$'), force=True)
 def _load_for_mmengine(filename: str, map_location: str | None = None) -> dict:
-    """What mmengine loads by itself: by `init_cfg` of a module that is not ours."""
-    return read_checkpoint(filename, map_location or 'cpu')
+    """What mmengine loads by itself: files, by `init_cfg` of a module that is not ours."""
+    return read_checkpoint(Path(filename).expanduser(), map_location or 'cpu')
 
 
 def is_safetensors(path: str | Path) -> bool:

@@ -282,7 +282,7 @@ class StoppableValLoop(ValLoop):
 
     def _leave_if_all_do(self) -> None:
         if stop.place(together=True):
-            self.runner.call_hook('leave')
+            self.runner.call_hook('leave_training')
 
     def _interrupted(self, compute: Callable[[list], dict], results: list) -> dict:
         """Compute metrics in process 0, or none after a signal: the others wait for some."""

@@ -38,12 +38,13 @@ def own_work_dir(work_dir: str | Path) -> Iterator[None]:
         UserError: If another run has it.
     """
     lock = Path(work_dir) / NAME
-    mine = on_main(lambda: _take(lock))
+    mine = dict(_this_process(), since=time.strftime('%Y-%m-%d %H:%M:%S'))
     done = threading.Event()
-    if is_main_process():
-        remove_leftovers(work_dir)
-        threading.Thread(target=_keep, args=(lock, done), daemon=True).start()
     try:
+        on_main(lambda: _take(lock, mine))
+        if is_main_process():
+            remove_leftovers(work_dir)
+            threading.Thread(target=_keep, args=(lock, done), daemon=True).start()
         yield
     finally:
         done.set()
@@ -51,8 +52,8 @@ def own_work_dir(work_dir: str | Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
 
 
-def _take(lock: Path) -> dict:
-    """Make the file, or take it over from a run that is gone; returns what is in it."""
+def _take(lock: Path, mine: dict) -> None:
+    """Make the file, or take it over from a run that is gone; `mine` is written into it."""
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -60,15 +61,18 @@ def _take(lock: Path) -> dict:
             f"the work dir '{lock.parent}' cannot be made ({error.strerror}): name another one "
             'with --work-dir'
         ) from error
-    mine = dict(_this_process(), since=time.strftime('%Y-%m-%d %H:%M:%S'))
     text = json.dumps(mine)
     while True:
         with suppress(FileExistsError), open(lock, 'x', encoding='utf-8') as file:
-            file.write(text)
-            return mine
+            try:
+                file.write(text)
+            except BaseException:  # a signal, say: half of it would be nobody's
+                lock.unlink()
+                raise
+            return
         holder = _read(lock)
         if holder == mine:
-            return mine
+            return
         if _lives(lock, holder):
             raise UserError(
                 f"'{lock.parent}' belongs to another run, process {holder.get('process')} on "
@@ -89,7 +93,7 @@ def _read(lock: Path) -> dict | None:
     """What the file says; empty if it says nothing yet, None if there is none."""
     try:
         return json.loads(lock.read_text(encoding='utf-8'))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError:
         return {}

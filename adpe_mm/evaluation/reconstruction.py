@@ -45,8 +45,8 @@ class ReconstructionHook(Hook):
         bands: Which three are shown, see `to_pixels`.
     """
 
-    # After the checkpoint of the epoch: images that cannot be drawn or written never cost it.
-    priority = 'LOWEST'
+    # Before the checkpoint of the epoch, so that a run that is killed while it draws does it again.
+    priority = 'LOW'
 
     def __init__(
         self, interval: int = 1, num_images: int = 8, bands: Sequence[int] | None = None
@@ -55,6 +55,18 @@ class ReconstructionHook(Hook):
         self.num_images = num_images
         self.bands = bands
         self.samples: list[dict] = []
+        self.failure: Exception | None = None
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        self._fail()
+
+    def after_train(self, runner: Runner) -> None:
+        self._fail()
+
+    def _fail(self) -> None:
+        """Raise what went wrong in drawing, now that the checkpoint of the epoch is saved."""
+        if self.failure is not None:
+            raise self.failure
 
     def before_train(self, runner: Runner) -> None:
         if is_main_process():
@@ -69,7 +81,10 @@ class ReconstructionHook(Hook):
             return
         gather(runner.model)
         if is_main_process():
-            self._draw(runner)
+            try:
+                self._draw(runner)
+            except Exception as error:
+                self.failure = error
         scatter(runner.model)
 
     def _draw(self, runner: Runner) -> None:

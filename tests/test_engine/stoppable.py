@@ -77,6 +77,8 @@ def process(rank, number, port, ids, images, work_dir, moment, whom, more):
         'default_hooks.checkpoint': dict(
             by_epoch=True, interval=1, max_keep_ckpts=2, save_best='mean', rule='less'
         ),
+        # As in every config: its `leave` is a setting, and no part of a stop.
+        'default_hooks.checkpoint_fit': dict(type='adpe_mm.CheckpointFitHook'),
         'val_cfg': dict(),
         'val_evaluator': dict(type='Slow'),
         'resume': True,

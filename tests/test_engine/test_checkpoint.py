@@ -110,6 +110,25 @@ def test_images_that_cannot_be_drawn_cost_no_epoch(tmp_path, images, monkeypatch
     assert [file.name for file in tmp_path.glob('*.pth')] == ['epoch_1.pth']
 
 
+def test_a_drawing_that_a_run_was_killed_in_is_drawn_by_the_next(tmp_path, images, monkeypatch):
+    options = {
+        'custom_hooks': [dict(type='adpe_mm.ReconstructionHook')],
+        'default_hooks.checkpoint.by_epoch': True,
+        'visualizer': dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]),
+    }
+
+    def killed(rows):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reconstruction, 'reconstruction_sheet', killed)
+    with pytest.raises(KeyboardInterrupt):
+        make_runner(tmp_path, images, model=ADPE, options=options).train()
+    monkeypatch.undo()
+    make_runner(tmp_path, images, model=ADPE, options=dict(options, resume=True)).train()
+    drawn = sorted(path.name for path in tmp_path.rglob('reconstruction_*.png'))
+    assert drawn == ['reconstruction_1.png', 'reconstruction_2.png']
+
+
 def test_nothing_to_resume_from_is_no_error(tmp_path):
     assert find_resumable(tmp_path) == (None, None)
     assert find_resumable(tmp_path, 's3://bucket/remote.pth')[0] == 's3://bucket/remote.pth'

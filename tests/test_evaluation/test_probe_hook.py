@@ -29,7 +29,10 @@ from tests.test_engine.toy import (
 
 EPOCHS, ITERATIONS = 2, 5
 # Without the seeds of each iteration, so that what a probe draws would be missed later.
-UNSEEDED = {'custom_hooks': [dict(type='adpe_mm.AdversaryProjectionHook')]}
+UNSEEDED = {
+    'custom_hooks': [dict(type='adpe_mm.AdversaryProjectionHook')],
+    'default_hooks.iteration_seed': None,
+}
 PRECISIONS = {
     'float32': {},
     'bfloat16': {'optim_wrapper.type': 'adpe_mm.AmpOptimWrapper'},
@@ -260,3 +263,20 @@ def test_mistakes_are_said_at_the_start(tmp_path, images, labelled):
             ProbeHook(str(labelled), **options)
     with pytest.raises(UserError, match='whose backbone is an AdPEViT'):
         make_runner(tmp_path / 'noisy', images, options=probing(labelled)).train()
+
+
+def test_a_probe_that_a_run_ended_in_is_made_up_for(tmp_path, images, labelled, monkeypatch):
+    probed = ProbeHook._probe
+    options = {**probing(labelled), 'default_hooks.checkpoint.by_epoch': True}
+
+    def interrupted(self, runner, epoch):
+        return stop() if epoch == EPOCHS else probed(self, runner, epoch)
+
+    monkeypatch.setattr(ProbeHook, '_probe', interrupted)
+    with pytest.raises(Stopped):
+        train(tmp_path, images, options)
+    monkeypatch.undo()
+    for again in ([EPOCHS], []):
+        _, runner = train(tmp_path, images, dict(options, resume=True))
+        file = Path(runner.log_dir, 'probes.jsonl')
+        assert ([record['epoch'] for record in records(runner)] if file.exists() else []) == again

@@ -109,7 +109,7 @@ class SafeCheckpointHook(CheckpointHook):
         if self.is_last_train_iter(runner) or not runner.optim_wrapper.should_update():
             return  # accumulated gradients are in no checkpoint
         if stop.place():
-            self.leave(runner, dict(epoch=runner.epoch, iter=runner.iter + 1))
+            self.leave_training(runner, dict(epoch=runner.epoch, iter=runner.iter + 1))
 
     def before_train_epoch(self, runner: Runner) -> None:
         self._between_epochs(runner)
@@ -120,9 +120,9 @@ class SafeCheckpointHook(CheckpointHook):
 
     def _between_epochs(self, runner: Runner) -> None:
         if runner.iter and runner.optim_wrapper.should_update() and stop.place():
-            self.leave(runner)
+            self.leave_training(runner)
 
-    def leave(self, runner: Runner, position: dict | None = None) -> NoReturn:
+    def leave_training(self, runner: Runner, position: dict | None = None) -> NoReturn:
         """Save, wait until all processes have come here, and end: at a place where all stop.
 
         Args:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from mmengine.dist import all_reduce, get_rank, is_distributed
-from mmengine.hooks import Hook, LoggerHook
+from mmengine.hooks import EMAHook, Hook, LoggerHook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import Tensor
@@ -40,13 +40,23 @@ def are_finite(tensors: list[Tensor]) -> bool:
 
 
 def is_finite(runner: Runner) -> bool:
-    """Whether weights, buffers and the optimiser's state are numbers: see `are_finite`."""
+    """Whether weights, their average, statistics and the optimiser's state are, in all processes.
+
+    All must ask together: one of them may have running statistics that are not.
+    """
     state = [*unwrap(runner.model).state_dict().values()]
+    for hook in runner.hooks:
+        if isinstance(hook, EMAHook) and hook.ema_model is not None:
+            state += hook.ema_model.state_dict().values()
     if isinstance(runner.optim_wrapper, OptimWrapper):
         state += [
             v for held in runner.optim_wrapper.optimizer.state.values() for v in held.values()
         ]
-    return are_finite([t for t in state if torch.is_tensor(t) and t.is_floating_point()])
+    finite = are_finite([t for t in state if torch.is_tensor(t) and t.is_floating_point()])
+    agreed = torch.tensor(finite, dtype=torch.uint8)
+    if is_distributed():
+        all_reduce(agreed, 'min')
+    return bool(agreed)
 
 
 @HOOKS.register_module()

@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 
 from adpe_mm.datasets import first_pipeline
 from adpe_mm.errors import UserError
+from adpe_mm.processes import on_main
 from adpe_mm.registry import HOOKS
 from adpe_mm.version import somebody_watches
 
@@ -118,13 +119,21 @@ class ProbeHook(Hook):
             **self.options, **as_trained, num_workers=workers, progress=somebody_watches()
         )
         self.ended = time.monotonic()
-        if runner.iter == 0:
+        if runner.iter == 0 or self._was_interrupted(runner):
             self._probe(runner, runner.epoch)
 
     def after_train_epoch(self, runner: Runner) -> None:
         epoch = runner.epoch + 1
         if epoch == runner.max_epochs or self._is_due(epoch):
             self._probe(runner, epoch)
+
+    def _was_interrupted(self, runner: Runner) -> bool:
+        """Whether the run that is resumed ended in a probe that was certainly due."""
+        epoch = runner.epoch
+        due = epoch == runner.max_epochs or (self.interval and epoch % self.interval == 0)
+        if not due or runner.iter != epoch * len(runner.train_dataloader):
+            return False
+        return on_main(lambda: epoch not in _probed(Path(runner.work_dir)))
 
     def _is_due(self, epoch: int) -> bool:
         if self.interval is not None:
@@ -143,10 +152,17 @@ class ProbeHook(Hook):
         if not is_main_process():
             return
         cost = f'probe: {self.seconds:.1f} s'
-        if epoch:
+        if trained > 1e-3:  # else it is the first, or one that is made up for
             cost += f', {100 * self.seconds / trained:.1f} % of training since the last'
         runner.logger.info(f'{summary(results, epoch)}; {cost}')
         runner.visualizer.add_scalars(scalars(results), step=runner.iter)
         record = dict(epoch=epoch, iter=runner.iter, seconds=self.seconds, trained=trained)
         with open(Path(runner.log_dir, RECORDS), 'a', encoding='utf-8') as file:
             file.write(json.dumps(record | results) + '\n')
+
+
+def _probed(work_dir: Path) -> set[int]:
+    """The epochs after which there was a probe."""
+    files = work_dir.glob(f'*/{RECORDS}')
+    lines = [line for file in files for line in file.read_text(encoding='utf-8').splitlines()]
+    return {json.loads(line)['epoch'] for line in lines if line.endswith('}')}
