@@ -332,9 +332,10 @@ def multiplied_out(
     scale: float,
 ) -> Tensor:
     """As `position_term`: each place of a query has its own keys, for all heads and images."""
-    weights = _fixed_dense_weights(rpe.lookup, tuple(grid_size), num_extra_tokens, query.device)
+    grid_size, device = tuple(grid_size), query.device
     masked = None
-    with without_autocast(query.device):
+    with without_autocast(device):  # on a GPU it would also round the weights, which are kept
+        weights = _fixed_dense_weights(rpe.lookup, grid_size, num_extra_tokens, device)
         # The scale is of the table: it is small, where the queries are not.
         table = rpe.table.float() * scale
         keys = table @ weights  # (L, D, L)
