@@ -20,8 +20,9 @@ aten = torch.ops.aten
 class GPUAttention(TorchFunctionMode):
     """`scaled_dot_product_attention` as on a GPU in training, which PyTorch would ask for.
 
-    Flash attention without a bias; else the memory-efficient kernel, which pads a copy of a bias
-    whose rows do not begin at multiples of 16 bytes; mathematics where a width is none of 8.
+    Flash attention without a bias in half precision; else the memory-efficient kernel, which pads a
+    copy of a bias whose rows do not begin at multiples of 16 bytes; mathematics where a width is no
+    multiple of 8.
     (aten/src/ATen/native/transformers/attention.cpp and cuda/sdp_utils.cpp of pytorch/pytorch)
     """
 
@@ -31,10 +32,15 @@ class GPUAttention(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def attend(self, q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None):
+        if torch.is_autocast_enabled('cuda'):
+            dtype = torch.get_autocast_dtype('cuda')
+            q, k, v = (tensor.to(dtype) for tensor in (q, k, v))
+            attn_mask = None if attn_mask is None else attn_mask.to(dtype)
         if q.shape[-1] % 8 or v.shape[-1] % 8:
             math = aten._scaled_dot_product_attention_math
             return math(q, k, v, attn_mask, dropout_p, is_causal, scale=scale)[0]
-        if attn_mask is None and q.shape[-1] == v.shape[-1]:
+        half = q.dtype != torch.float32
+        if attn_mask is None and half and q.shape[-1] == v.shape[-1]:
             flash = aten._scaled_dot_product_flash_attention
             return flash(q, k, v, dropout_p, is_causal, scale=scale)[0]
         if attn_mask is not None:
@@ -109,13 +115,13 @@ def backward(loss: Tensor) -> None:
                 ready.append(user)
 
 
-def imagine(network: nn.Module) -> nn.Module:
-    """Put a network's parameters and buffers onto an imagined GPU, in a `FakeTensorMode`."""
+def imagine(network: nn.Module, device: str = 'cuda') -> nn.Module:
+    """Put a network's parameters and buffers onto an imagined device, in a `FakeTensorMode`."""
     for module in network.modules():
         for tensors in (module._parameters, module._buffers):
             for name, tensor in tensors.items():
                 if tensor is not None:
-                    moved = torch.empty(tensor.shape, dtype=tensor.dtype, device='cuda')
+                    moved = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
                     if isinstance(tensor, nn.Parameter):
                         moved = nn.Parameter(moved, tensor.requires_grad)
                     tensors[name] = moved

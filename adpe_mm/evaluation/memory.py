@@ -13,24 +13,22 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from adpe_mm.engine.sharding import Sharding
 from adpe_mm.models.backbones.adpe_vit import Block
 from adpe_mm.registry import MODELS
 
+from .imagined_gpu import GPUAttention, autocast_on_imagined_gpu, imagine
 from .workload import example, forward
 
 ROOM = 0.9  # of a GPU's memory: the rest is for its context, and is lost between blocks
 REST = 'rest'  # what no part of the network keeps, but the whole does
-ALIGNMENT = 8  # of float16 and bfloat16, in elements
 
 
 @contextmanager
@@ -51,51 +49,7 @@ def imagined(cfg: Config, device: str = 'cuda') -> Iterator[nn.Module]:
         if isinstance(block, Block) and sharding is not None and sharding.activation_checkpointing:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     with FakeTensorMode():
-        for module in model.modules():
-            for name, param in module._parameters.items():
-                if param is not None:
-                    moved = torch.empty(param.shape, dtype=param.dtype, device=device)
-                    module._parameters[name] = nn.Parameter(moved, param.requires_grad)
-            for name, buffer in module._buffers.items():
-                if buffer is not None:
-                    moved = torch.empty(buffer.shape, dtype=buffer.dtype, device=device)
-                    module._buffers[name] = moved
-        yield model
-
-
-class KernelsOfGPU(TorchFunctionMode):
-    """Attention by the kernel that a GPU takes; PyTorch would ask one for what it can do."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func is F.scaled_dot_product_attention:
-            return self.attend(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-    def attend(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        bias: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-    ) -> Tensor:
-        if torch.is_autocast_enabled('cuda'):
-            dtype = torch.get_autocast_dtype('cuda')
-            q, k, v = (t.to(dtype) for t in (q, k, v))
-            bias = None if bias is None else bias.to(dtype)
-        widths = q.shape[-1], v.shape[-1]
-        if bias is None and q.dtype != torch.float32 and widths[0] == widths[1]:
-            kernel = torch.ops.aten._scaled_dot_product_flash_attention
-            return kernel(q, k, v, dropout_p, is_causal, False, scale=scale)[0]
-        if any(width % ALIGNMENT for width in widths):
-            return F.scaled_dot_product_attention(q, k, v, bias, dropout_p, is_causal, scale=scale)
-        if bias is not None and any(stride % ALIGNMENT for stride in bias.stride()[:-1]):
-            keys = bias.shape[-1]  # PyTorch makes an aligned copy
-            bias = F.pad(bias, (0, ALIGNMENT - keys % ALIGNMENT))[..., :keys]
-        kernel = torch.ops.aten._scaled_dot_product_efficient_attention
-        return kernel(q, k, v, bias, True, dropout_p, is_causal, scale=scale)[0]
+        yield imagine(model, device)
 
 
 class Kept:
@@ -143,20 +97,6 @@ def part_of(name: str) -> str:
     return '.'.join(words[:3] if 'layers' in words[:2] else words[:1]) or REST
 
 
-@contextmanager
-def autocast_of_gpu(dtype: torch.dtype) -> Iterator[None]:
-    """Autocast as on a GPU; `torch.autocast` refuses where there is none."""
-    enabled = dtype != torch.float32
-    torch.set_autocast_enabled('cuda', enabled)
-    if enabled:
-        torch.set_autocast_dtype('cuda', dtype)
-    try:
-        yield
-    finally:
-        torch.set_autocast_enabled('cuda', False)
-        torch.clear_autocast_cache()
-
-
 def kept_for_backward(cfg: Config, model: nn.Module, images: int) -> Counter[str]:
     """Bytes that forward keeps for backward, by part of the network, in the config's precision.
 
@@ -181,8 +121,8 @@ def kept_for_backward(cfg: Config, model: nn.Module, images: int) -> Counter[str
     hooks = [block.register_forward_pre_hook(remember) for block in blocks]
     inputs = torch.empty(example(cfg, images).shape, device='cuda')
     kept = Kept(model)
-    with KernelsOfGPU():
-        with autocast_of_gpu(dtype), kept.count():
+    with GPUAttention():
+        with autocast_on_imagined_gpu(dtype), kept.count():
             loss = forward(model, inputs)  # alive until its tensors are counted
         for hook in hooks:
             hook.remove()
@@ -202,7 +142,7 @@ def checkpoints(cfg: Config) -> bool:
 
 def _kept_by(block: Block, args: tuple, dtype: torch.dtype) -> int:
     kept = Kept(block)
-    with autocast_of_gpu(dtype), kept.count():
+    with autocast_on_imagined_gpu(dtype), kept.count():
         out = type(block).forward(block, args[0].detach().requires_grad_(), *args[1:])
     assert out.requires_grad  # and alive
     return sum(kept.bytes.values())

@@ -10,6 +10,7 @@ from torch import nn
 from torch.torch_version import TorchVersion
 
 from adpe_mm.evaluation import fitting, memory
+from adpe_mm.evaluation.imagined_gpu import GPUAttention
 
 ROOT = Path(__file__).parents[2]
 BUDGETS = ROOT / 'configs' / 'memory.json'
@@ -45,11 +46,11 @@ def test_bytes_of_known_layers():
 def of_block(width, heads, tokens):
     """Bytes of a block under autocast in bfloat16, without relative positions.
 
-    Two normalisations: float32 input, mean and deviation; their outputs, cast. Query, key and
+    Two normalisations: their input, rounded, mean and deviation; their output. Query, key and
     value; the kernel's output and its sums; inputs of GELU and of the last layer, four times as
     wide.
     """
-    norms = 2 * (4 * width + 8 + 2 * width)
+    norms = 2 * (2 * width + 8 + 2 * width)
     return tokens * (norms + 6 * width + 2 * width + 4 * heads + 2 * 2 * 4 * width)
 
 
@@ -81,7 +82,7 @@ def test_checkpointed_blocks_keep_their_inputs():
 
 def test_a_bias_that_is_no_multiple_of_8_is_copied():
     """PyTorch pads it for its kernel: of 50 keys it makes 56."""
-    attend = memory.KernelsOfGPU().attend
+    attend = GPUAttention().attend
     for keys in (50, 56):
         with memory.FakeTensorMode():
             new = partial(torch.empty, device='cuda', dtype=torch.bfloat16, requires_grad=True)
