@@ -21,6 +21,7 @@ from adpe_mm.registry import MODELS
 from ..layers.attention import Attention
 from ..layers.drop_path import DropPath
 from ..layers.irpe import OF_SCRATCH, Perturbation
+from ..layers.norm import BranchNorm
 from ..layers.position import resize_pos_embed, sincos_position_grid
 from ..layers.windows import from_windows, to_windows
 
@@ -96,7 +97,7 @@ class Block(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         self.window_size = window_size
-        self.ln1 = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.ln1 = BranchNorm(embed_dims, eps=1e-6)
         self.attn = Attention(
             embed_dims,
             num_heads,
@@ -106,7 +107,7 @@ class Block(BaseModule):
             decomposed_rpe_size,
             rel_pos_bias_size,
         )
-        self.ln2 = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.ln2 = BranchNorm(embed_dims, eps=1e-6)
         self.ffn = FFN(
             embed_dims,
             feedforward_channels,
@@ -134,7 +135,7 @@ class Block(BaseModule):
         Returns:
             (B, L, E), or (M, E) with `tokens`.
         """
-        y = self.ln1(x)
+        x, y = self.ln1.branch(x)
         if self.window_size:
             # The padding is attended to, as in ViTDet.
             y = to_windows(y, grid_size, self.window_size)
@@ -145,7 +146,8 @@ class Block(BaseModule):
         x = x + self.drop_path(y)
         if tokens is not None:
             x = x.flatten(0, 1).index_select(0, tokens)
-        return x + self.drop_path(self.ffn(self.ln2(x)))
+        x, y = self.ln2.branch(x)
+        return x + self.drop_path(self.ffn(y))
 
 
 def init_transformer_weights(module: nn.Module) -> None:

@@ -63,7 +63,8 @@ class Attention(nn.Module):
         self.rpe = None
         if position == 'rpe':
             self.rpe = ImageRelativePosition(self.head_dim, rpe_lookup)
-        self.rpe_scaled_query = rpe_scaled_query
+        self.scale = self.head_dim**-0.5
+        self.rpe_scale = self.scale if rpe_scaled_query else 1.0
         self.decomposed_rpe = (
             DecomposedRelativePosition(self.head_dim, decomposed_rpe_size)
             if decomposed_rpe_size
@@ -91,47 +92,47 @@ class Attention(nn.Module):
             Tensor of the shape of `x`.
         """
         B, L, E = x.shape
-        q, k, v, rpe_query, scale = self._project(x, grid_size)
+        q, k, v, rpe_query = self._project(x, grid_size)
         if self.rpe is None:
-            out = attend(q, k, v, self._bias(q, grid_size), scale)
+            out = attend(q, k, v, self._bias(q, grid_size), self.scale)
         else:
-            out = attend_with_irpe(q, k, v, rpe_query, self.rpe, grid_size, perturbation)
+            out = attend_with_irpe(
+                q, k, v, rpe_query, self.rpe, grid_size, perturbation, self.scale, self.rpe_scale
+            )
         return self.proj(out.transpose(1, 2).reshape(B, L, E))
 
     def _project(
         self, x: Tensor, grid_size: tuple[int, int]
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
-        """Query, key and value (B, H, L, D or more), the query of iRPE's term, and the scale."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4)
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Query, key and value (B, H, L, D or more), and the query (B, H, L, D) of iRPE's term."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))  # (B, L, 3, H, D)
         if x.device.type == 'cpu':
-            qkv = qkv.contiguous()  # one copy, where each product would make its own
-        q, k, v = qkv.unbind(0)
-        scale = self.head_dim**-0.5
-        if self.rpe is None and self.decomposed_rpe is None:
-            return q, k, v, q, scale
-        scaled = q * scale  # once, for the products and for the positions
-        rpe_query = scaled if self.rpe_scaled_query else q
-        if self.decomposed_rpe is not None:
-            of_query, of_key = self.decomposed_rpe(q, grid_size)
-            scaled = torch.cat((scaled, of_query), dim=-1)
-            k = torch.cat((k, of_key.expand(*k.shape[:2], -1, -1)), dim=-1)
-        return scaled, k, v, rpe_query, 1.0
+            qkv = qkv.permute(2, 0, 3, 1, 4)
+            q, k, v = qkv.contiguous().unbind(0)  # one copy, where each product would make its own
+        else:  # the kernels take views, whose gradients become that of `qkv` in one copy
+            q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))
+        if self.decomposed_rpe is None:
+            return q, k, v, q
+        # The scale of the logits is not of the positions.
+        of_query, of_key = self.decomposed_rpe(q, grid_size, 1 / self.scale)
+        wide = torch.cat((q, of_query), dim=-1)
+        k = torch.cat((k, of_key.expand(*k.shape[:2], -1, -1)), dim=-1)
+        return wide, k, v, q
 
     def _bias(self, q: Tensor, grid_size: tuple[int, int]) -> Tensor | None:
-        """BEiT's bias of the logits of `q`, (B, H, L, L), the same for the whole batch; or None."""
+        """BEiT's bias of the logits of `q`, (1, H, L, L), the same for the whole batch; or None."""
         if self.rel_pos_bias is None:
             return None
         num_extra_tokens = q.shape[2] - grid_size[0] * grid_size[1]
-        bias = self.rel_pos_bias(grid_size, num_extra_tokens).to(q.dtype)
-        return bias.expand(q.shape[0], -1, -1, -1)
+        return self.rel_pos_bias(grid_size, num_extra_tokens).to(q.dtype).unsqueeze(0)
 
     @torch.no_grad()
     def weights(self, x: Tensor, grid_size: tuple[int, int]) -> Tensor:
         """The attention itself, (B, H, query L, key L), to be looked at."""
-        q, k, _, rpe_query, scale = self._project(x, grid_size)
-        logits = q @ k.transpose(-1, -2) * scale
+        q, k, _, rpe_query = self._project(x, grid_size)
+        logits = q @ k.transpose(-1, -2) * self.scale
         if self.rpe is not None:
-            logits = logits + position_term(rpe_query, self.rpe, grid_size)
+            logits = logits + position_term(rpe_query, self.rpe, grid_size, scale=self.rpe_scale)
         if self.rel_pos_bias is not None:
             logits = logits + self._bias(q, grid_size)
         return logits.softmax(dim=-1)

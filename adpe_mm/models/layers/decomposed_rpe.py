@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .place_products import ALIGNMENT
+
 
 class DecomposedRelativePosition(nn.Module):
     """One table for the rows' offsets and one for the columns'.
@@ -26,31 +28,34 @@ class DecomposedRelativePosition(nn.Module):
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * size[0] - 1, head_dim))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * size[1] - 1, head_dim))
 
-    def forward(self, query: Tensor, grid_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, query: Tensor, grid_size: tuple[int, int], factor: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
         """Channels whose products are the position term of the logits.
 
         Args:
             query: (B, H, N, D), not scaled, as in ViTDet.
             grid_size: (R, C).
+            factor: Of the term.
 
         Returns:
-            (B, H, N, R + C) for the queries, and (N, R + C) for the keys: 1 at a key's row and at
-            its column.
+            (B, H, N, Q) for the queries, and (N, Q) for the keys: 1 at a key's row and at its
+            column. Q is R + C, and on a GPU so many zeros more that 8 divides D + Q: for other
+            widths PyTorch has no fused kernel there.
         """
         R, C = grid_size
-        query = query.unflatten(2, grid_size)  # (B, H, R, C, D)
-        rows = _by_offset(self.rel_pos_h, R)  # (R, R, D): query, key
-        columns = _by_offset(self.rel_pos_w, C)
-        of_query = torch.cat(
-            (
-                torch.einsum('bhrcd,rkd->bhrck', query, rows),
-                torch.einsum('bhrcd,ckd->bhrck', query, columns),
-            ),
-            dim=-1,
-        ).flatten(2, 3)
+        padding = 0 if query.device.type == 'cpu' else -(query.shape[-1] + R + C) % ALIGNMENT
+        grid = query.unflatten(2, grid_size)  # (B, H, R, C, D)
+        rows = _by_offset(self.rel_pos_h, R) * factor  # (R, R, D): query, key
+        columns = _by_offset(self.rel_pos_w, C) * factor
+        of_rows = torch.einsum('bhrcd,rkd->bhrck', grid, rows)
+        of_columns = torch.einsum('bhrcd,ckd->bhrck', grid, columns)
+        nothing = of_rows.new_zeros(1).expand(*grid.shape[:4], padding)
+        of_query = torch.cat((of_rows, of_columns, nothing), dim=-1).flatten(2, 3)
         row = torch.eye(R, dtype=of_query.dtype, device=query.device)[:, None].expand(-1, C, -1)
         column = torch.eye(C, dtype=of_query.dtype, device=query.device).expand(R, -1, -1)
-        return of_query, torch.cat((row, column), dim=-1).flatten(0, 1)
+        of_key = torch.cat((row, column), dim=-1).flatten(0, 1)
+        return of_query, F.pad(of_key, (0, padding))
 
 
 def _by_offset(table: Tensor, size: int) -> Tensor:

@@ -17,10 +17,6 @@ times a weight of the column offset. So no tensor of one entry per pair *and* bu
 Letters in shapes: see `irpe.py`; r rows of the grid out of R.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache, wraps
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -28,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from adpe_mm.errors import UserError
 
+from .context import constant, without_autocast
 from .irpe import (
     AXIS_BUCKETS,
     BETA,
@@ -37,6 +34,7 @@ from .irpe import (
     Perturbation,
     piecewise_distance,
 )
+from .place_products import PlaceProducts, aligned
 
 # Up to so many patches the keys are multiplied out: 2 to 11 times as fast for the 36 or 49 patches
 # of a pretraining crop, 2 to 3 times for ViTDet's windows of 196.
@@ -86,12 +84,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -
         q: (B, H, query L, D).
         k: (B, H, key L, D).
         v: (B, H, key L, D or another width).
-        bias: Added to the logits, (B, H, query L, key L) in the dtype of `q`; or None.
+        bias: Added to the logits, (B or 1, H, query L, key L) in the dtype of `q`; or None.
         scale: Factor of the products.
 
     Returns:
         (B, H, query L, width of `v`).
     """
+    if bias is not None:  # aligned first, or each image would get a copy of a shared one
+        bias = aligned(bias).expand(len(q), -1, -1, -1)
     products = q.dtype == torch.bfloat16 or (bias is not None and bias.requires_grad)
     if q.device.type != 'cpu' or not products or k.shape[2] > MAX_PRODUCT_TOKENS:
         return F.scaled_dot_product_attention(q, k, v, bias, scale=scale)
@@ -112,18 +112,22 @@ def attend_with_irpe(
     rpe_query: Tensor,
     rpe: ImageRelativePosition,
     grid_size: tuple[int, int],
-    perturbation: Perturbation | None = None,
+    perturbation: Perturbation | None,
+    scale: float,
+    rpe_scale: float,
 ) -> Tensor:
     """`attend` with iRPE's term as the bias.
 
     Args:
-        q: (B, H, L, D or more), scaled.
+        q: (B, H, L, D or more).
         k: (B, H, L, D or more).
         v: (B, H, L, D).
         rpe_query: (B, H, L, D) query of iRPE's term.
         rpe: Look-up and table.
         grid_size: (R, C).
         perturbation: What the adversary does to masked queries, or None.
+        scale: Factor of the products of `q` and `k`.
+        rpe_scale: Factor of iRPE's term.
 
     Returns:
         (B, H, L, D).
@@ -132,14 +136,18 @@ def attend_with_irpe(
     num_extra_tokens = q.shape[2] - R * C
     way, at_a_time = choose(rpe.lookup, grid_size, q.shape[2], q.device)
     if at_a_time >= R:
-        return attend(q, k, v, position_term(rpe_query, rpe, grid_size, perturbation), 1.0)
+        bias = position_term(rpe_query, rpe, grid_size, perturbation, rpe_scale)
+        return attend(q, k, v, bias, scale)
 
     def attend_rows(q, k, v, rpe_query, rows, perturbation):
-        bias = term_of_rows(way, rpe_query, rpe, grid_size, rows, num_extra_tokens, perturbation)
-        return attend(q, k, v, bias, 1.0)
+        bias = term_of_rows(
+            way, rpe_query, rpe, grid_size, rows, num_extra_tokens, perturbation, rpe_scale
+        )
+        return attend(q, k, v, bias, scale)
 
-    # cls, whose term softmax cancels
-    outs = [attend(q[:, :, :num_extra_tokens], k, v, None, 1.0)]
+    outs = []
+    if num_extra_tokens:  # cls, whose term softmax cancels
+        outs.append(attend(q[:, :, :num_extra_tokens], k, v, None, scale))
     for start in range(0, R, at_a_time):
         rows = slice(start, min(start + at_a_time, R))
         patches = slice(rows.start * C, rows.stop * C)
@@ -161,6 +169,7 @@ def position_term(
     rpe: ImageRelativePosition,
     grid_size: tuple[int, int],
     perturbation: Perturbation | None = None,
+    scale: float = 1.0,
 ) -> Tensor:
     """iRPE's term of all logits, as `ImageRelativePosition.forward` defines it.
 
@@ -172,6 +181,7 @@ def position_term(
         rpe: Look-up and table.
         grid_size: (R, C).
         perturbation: What the adversary does to masked queries, or None.
+        scale: Factor of the term.
 
     Returns:
         (B, H, L, L) in the dtype of `query`.
@@ -184,9 +194,9 @@ def position_term(
     assert num_extra_tokens in (0, 1)
     way, _ = choose(rpe.lookup, grid_size, query.shape[2], query.device)
     if way == 'multiplied out':
-        return multiplied_out(query, rpe, grid_size, num_extra_tokens, perturbation)
+        return multiplied_out(query, rpe, grid_size, num_extra_tokens, perturbation, scale)
     patches, rows = query[:, :, num_extra_tokens:], slice(0, R)
-    term = term_of_rows(way, patches, rpe, grid_size, rows, num_extra_tokens, perturbation)
+    term = term_of_rows(way, patches, rpe, grid_size, rows, num_extra_tokens, perturbation, scale)
     return F.pad(term, (0, 0, num_extra_tokens, 0))
 
 
@@ -274,32 +284,14 @@ def _weights_of_shift(
     return perturbation.moved or moved_weights(perturbation.shift[None], grid_size)[0]
 
 
-def _constant(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Keep the results; for torch.compile, which would look through the cache, constants."""
-
-    @lru_cache(maxsize=32)
-    def kept(*args) -> Tensor:
-        # Outside of inference mode, or they could not be used in training later.
-        with torch.inference_mode(False), torch.no_grad():
-            return function(*args)
-
-    @wraps(function)
-    def call(*args) -> Tensor:
-        # Under torch.export tensors are imagined: they must not be kept, nor meet real ones.
-        imagined = type(torch.empty(0)) is not Tensor
-        return function(*args) if imagined else kept(*args)
-
-    return torch.compiler.assume_constant_result(call)
-
-
-@_constant
+@constant
 def _fixed_weights(lookup: str, size: int, device: torch.device) -> Tensor:
     """Weights of one axis without an adversary: (size, size, K)."""
     offset = axis_offsets(size, device)
     return bucket_weights(offset) if lookup == 'bucket' else interpolate_weights(offset)
 
 
-@_constant
+@constant
 def _fixed_dense_weights(
     lookup: str, grid_size: tuple[int, int], num_extra_tokens: int, device: torch.device
 ) -> Tensor:
@@ -331,27 +323,21 @@ def dense_weights(rows: Tensor, columns: Tensor, num_extra_tokens: int, swap: bo
 # The ways
 
 
-def _without_autocast(device: torch.device) -> AbstractContextManager:
-    # Where it is off already there is nothing to do, which an exported graph would carry along.
-    if device.type == 'meta' or not torch.is_autocast_enabled(device.type):  # meta knows none
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
-
-
 def multiplied_out(
     query: Tensor,
     rpe: ImageRelativePosition,
     grid_size: tuple[int, int],
     num_extra_tokens: int,
     perturbation: Perturbation | None,
+    scale: float,
 ) -> Tensor:
     """As `position_term`: each place of a query has its own keys, for all heads and images."""
-    query = query.permute(2, 0, 1, 3)  # (L, B, H, D)
-    if query.device.type == 'cpu':
-        query = query.contiguous()  # products of strided matrices take twice the time there
-    with _without_autocast(query.device):  # which would round einsum's weights, too, on a GPU
-        weights = _fixed_dense_weights(rpe.lookup, tuple(grid_size), num_extra_tokens, query.device)
-        table = rpe.table.float()
+    grid_size, device = tuple(grid_size), query.device
+    masked = None
+    with without_autocast(device):  # on a GPU it would also round the weights, which are kept
+        weights = _fixed_dense_weights(rpe.lookup, grid_size, num_extra_tokens, device)
+        # The scale is of the table: it is small, where the queries are not.
+        table = rpe.table.float() * scale
         keys = table @ weights  # (L, D, L)
         if perturbation is not None:
             # Keys for masked queries only: what the adversary changes. Rounded on their own,
@@ -362,11 +348,12 @@ def multiplied_out(
                 fixed, weights = weights, dense_weights(*moved, num_extra_tokens, swap=True)
                 changes.append(table @ (weights - fixed))
             if perturbation.delta is not None:
-                changes.append(perturbation.delta.float().expand_as(table) @ weights)
+                delta = perturbation.delta.float() * scale
+                changes.append(delta.expand_as(table) @ weights)
             keys = torch.cat((keys, sum(changes)), dim=1)
-            masked = F.pad(perturbation.masked, (num_extra_tokens, 0)).T[:, :, None, None]
-            query = torch.cat((query, query * masked), dim=-1)
-        term = torch.bmm(query.flatten(1, 2), keys.to(query.dtype))
+            masked = F.pad(perturbation.masked, (num_extra_tokens, 0)).T  # (L, B)
+        query = query.permute(2, 0, 1, 3)  # (L, B, H, D)
+        term = PlaceProducts.apply(query, masked, keys.to(query.dtype))
     return term.unflatten(1, query.shape[1:3]).permute(1, 2, 0, 3)
 
 
@@ -378,6 +365,7 @@ def term_of_rows(
     rows: slice,
     num_extra_tokens: int,
     perturbation: Perturbation | None,
+    scale: float,
 ) -> Tensor:
     """Position term of the logits of the queries in some rows of the grid.
 
@@ -389,6 +377,7 @@ def term_of_rows(
         rows: Which rows.
         num_extra_tokens: Number of cls tokens, 0 or 1, in front of the keys.
         perturbation: Of these queries: ``masked`` is (B, r * C).
+        scale: Factor of the term.
 
     Returns:
         Tensor of shape (B, H, r * C, num_extra_tokens + R * C) in the dtype of `query`.
@@ -396,13 +385,13 @@ def term_of_rows(
     Raises:
         ValueError: If a shift is asked of the bucket look-up.
     """
-    score = query @ rpe.table  # (B, H, r * C, 50)
+    score = query @ (rpe.table * scale)  # (B, H, r * C, 50)
     masked = moved = None
     if perturbation is not None:
         masked = perturbation.masked[:, None, :, None]
         moved = _weights_of_shift(rpe, perturbation, grid_size)
         if perturbation.delta is not None:
-            score = score + query @ perturbation.delta * masked
+            score = score + query @ (perturbation.delta * scale) * masked
     of_rows, of_columns = (_fixed_weights(rpe.lookup, size, query.device) for size in grid_size)
     if way == 'gathered':
         return gathered(score, of_rows[rows], of_columns, num_extra_tokens)
@@ -437,7 +426,7 @@ def by_axes(score: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
     In float32 also under autocast: a bfloat16 weight would hide shifts below 1/256 patch.
     """
-    with _without_autocast(score.device):
+    with without_autocast(score.device):
         term = torch.einsum('bhrcij,cdj->bhrcid', score.float(), columns)
         term = torch.einsum('bhrcid,rei->bhrced', term, rows)
     return term.flatten(-2).flatten(2, 3)

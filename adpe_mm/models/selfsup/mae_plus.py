@@ -27,6 +27,7 @@ Masks are True where a patch is masked, that is, hidden from the encoder.
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule, ModuleList
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from torch import Tensor, nn
@@ -176,16 +177,14 @@ class AdPEPretrainViT(AdPEViT):
         mask_token = adversary.mask_token  # (1, 1, E)
         if mask_token is None:
             mask_token = self.mask_token
-        x = torch.where(masked, mask_token, x)
 
         if mask.grid_size == self.grid_size:
             position = self.pos_embed[:, 1:]  # (1, N, E)
         else:
             position = sincos_position_grid(mask.grid_size, self.embed_dims, x.device)[:, 1:]
         moved = adversary.move(grid_coordinates(mask.grid_size, x.device))  # (N, 2)
-        if moved is not None:
-            position = torch.where(masked, sincos_position(moved, self.embed_dims), position)
-        x = x + position
+        at = position if moved is None else sincos_position(moved, self.embed_dims)
+        x = torch.where(masked, mask_token + at, x + position)
         x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)  # cls: position 0
 
         perturbations = adversary.perturbations('encoder', mask.masked, mask.grid_size)
@@ -282,6 +281,13 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
     return x.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
 
 
+def take_patches(patches: Tensor, indices: Tensor) -> Tensor:
+    """Some patches of each crop: (B, N, channels) and (B, M) indices -> (B, M, channels)."""
+    B, N, _ = patches.shape
+    rows = indices + N * torch.arange(B, device=indices.device).unsqueeze(1)
+    return patches.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, indices.shape)
+
+
 def unpatchify(patches: Tensor, grid_size: tuple[int, int], patch_size: int) -> Tensor:
     """Inverse of `patchify`: (B, N, p * p * channels) -> (B, channels, H, W)."""
     x = patches.unflatten(2, (patch_size, patch_size, -1)).unflatten(1, grid_size)
@@ -375,12 +381,11 @@ class MAEPlus(BaseSelfSupervisor):
         mask = self.backbone.draw_mask(inputs, noise)
         latent = self.backbone.encode_masked(inputs, mask, self.adversary)  # (B, L, E)
         pred = self.neck(latent, mask, self.adversary, masked_only=True)  # (B, M, p * p * channels)
-        return dict(loss=(pred.float() - self.target(inputs, mask)).square().mean())
+        return dict(loss=F.mse_loss(pred.float(), self.target(inputs, mask)))
 
     def target(self, inputs: Tensor, mask: Mask) -> Tensor:
         """What the masked patches are compared with, (B, M, p * p * channels)."""
-        patches = patchify(inputs, self.backbone.patch_size)
-        target = patches.take_along_dim(mask.indices.unsqueeze(-1), dim=1)
+        target = take_patches(patchify(inputs, self.backbone.patch_size), mask.indices)
         if self.normalize_target:
             mean, deviation = patch_statistics(target)
             target = (target - mean) / deviation

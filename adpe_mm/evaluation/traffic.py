@@ -1,0 +1,313 @@
+"""Bytes that a training step moves through a GPU's memory, counted without a GPU.
+
+The step runs on imagined tensors (PyTorch's fake tensors): their shapes, dtypes, strides and device
+are known, their values are not, and they take no memory. Of each operator the tensors that it reads
+and writes are added, each once. Caches may save some of it, and kernels that pass twice over their
+input need more: this is a model, for comparing two forms of the same step.
+
+`Traffic.total` is what runs one operator after the other. `Traffic.fused` is what is left where
+everything between two products of matrices is one kernel, about what torch.compile makes of it.
+"""
+
+import argparse
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.function import BackwardCFunction
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+aten = torch.ops.aten
+KINDS = ('products', 'attention', 'pointwise', 'casts', 'copies', 'norms', 'sums')
+OUTSIDE = KINDS[2:]  # of matrix products and attention
+# What becomes part of a kernel beside it; a sum over all tokens is one of its own.
+FUSIBLE = {'pointwise', 'casts', 'copies', 'norms'}
+PRODUCTS = {'mm', 'addmm', 'bmm', 'baddbmm', 'convolution', 'convolution_backward'}
+COPIES = {
+    'cat', 'stack', 'clone', 'copy_', 'constant_pad_nd', 'slice_backward', 'select_backward',
+    'index_select', 'index_add', 'index_add_', 'gather', 'scatter', 'scatter_', 'scatter_add',
+    'unfold_backward', 'as_strided_copy', 'index', 'index_put', 'flip',
+}  # fmt: skip
+# They overwrite their first argument without reading it.
+OVERWRITING = {'copy_', 'fill_', 'zero_'}
+
+
+def kind_of(op: torch._ops.OpOverload, inputs: list[Tensor], outputs: list[Tensor]) -> str:
+    """One of `KINDS`."""
+    name = op.overloadpacket.__name__
+    if name in PRODUCTS:
+        return 'products'
+    if 'attention' in name:
+        return 'attention'
+    if name == '_to_copy':
+        return 'casts' if outputs[0].dtype != inputs[0].dtype else 'copies'
+    if name in COPIES:
+        return 'copies'
+    if 'layer_norm' in name or 'softmax' in name or 'var_mean' in name:
+        return 'norms'
+    if inputs and sum(t.numel() for t in outputs) * 8 <= max(t.numel() for t in inputs):
+        return 'sums'
+    return 'pointwise'
+
+
+def size_of(tensor: Tensor) -> int:
+    """Bytes of the memory behind a tensor: what is expanded is there once."""
+    numel = 1
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        numel *= size if stride else min(size, 1)
+    return numel * tensor.element_size()
+
+
+@dataclass
+class Call:
+    """An operator that moved something: storages and bytes of what it read and wrote."""
+
+    name: str
+    kind: str
+    reads: dict[int, int]
+    writes: dict[int, int]
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.reads.values()) + sum(self.writes.values())
+
+
+class Traffic(TorchDispatchMode):
+    """Records what the operators of its context read and write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+        self._alive = []  # Storages, whose addresses would else be used again.
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        result = op(*args, **kwargs)
+        inputs = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        outputs = [t for t in tree_leaves(result) if isinstance(t, Tensor)]
+        self._record(op, inputs, outputs)
+        return result
+
+    def _record(self, op, inputs: list[Tensor], outputs: list[Tensor]) -> None:
+        name = op.overloadpacket.__name__
+        if name.startswith(('empty', 'new_empty')):
+            return
+        reads, writes = ({} for _ in range(2))
+        for tensors, sizes in ((inputs, reads), (outputs, writes)):
+            for tensor in tensors:
+                self._alive.append(tensor.untyped_storage())
+                key = self._alive[-1]._cdata
+                sizes[key] = sizes.get(key, 0) + size_of(tensor)
+        if not op._schema.is_mutable and writes.keys() <= reads.keys():
+            return  # views
+        if name in OVERWRITING or op._overloadname == 'out':
+            reads = {key: size for key, size in reads.items() if key not in writes}
+        self.calls.append(Call(name, kind_of(op, inputs, outputs), reads, writes))
+
+    def total(self) -> Counter:
+        """Bytes by kind, where each operator runs on its own."""
+        total = Counter()
+        for call in self.calls:
+            total[call.kind] += call.bytes
+        return total
+
+    def fused(self) -> Counter:
+        """Bytes by kind, where what lies between two products, and is connected, is one kernel.
+
+        A kernel reads what others wrote, and writes what others read; its bytes are of the kind
+        'pointwise'. Two operators can be in one only if no other kernel must run between them: if
+        as many kernels that stand alone lie before both.
+        """
+        writer: dict[int, int] = {}  # storage: call that wrote it
+        level: list[int] = []
+        kernel = list(range(len(self.calls)))  # call: any call of the same kernel
+
+        def root(call: int) -> int:
+            while kernel[call] != call:
+                call = kernel[call]
+            return call
+
+        alone = [call.kind not in FUSIBLE for call in self.calls]
+        for i, call in enumerate(self.calls):
+            before = [writer[s] for s in call.reads if s in writer]
+            level.append(max((level[j] + alone[j] for j in before), default=0))
+            if alone[i]:
+                level[i] = max((level[j] + 1 for j in before), default=1)
+            for j in before:
+                if not alone[i] and not alone[j] and level[i] == level[j]:
+                    kernel[root(i)] = root(j)
+            writer.update(dict.fromkeys(call.writes, i))
+
+        reads, writes = defaultdict(dict), defaultdict(dict)
+        writer = {}
+        for i, call in enumerate(self.calls):
+            own = root(i)
+            for storage, size in call.reads.items():
+                j = writer.get(storage)
+                if j is None or root(j) != own:
+                    reads[own][storage] = max(size, reads[own].get(storage, 0))
+                    if j is not None:
+                        writes[root(j)][storage] = self.calls[j].writes[storage]
+            writer.update(dict.fromkeys(call.writes, i))
+        for storage, j in writer.items():  # what nobody read is a result, if it stayed
+            if alone[j]:
+                writes[j][storage] = self.calls[j].writes[storage]
+        total = Counter()
+        for i in range(len(self.calls)):
+            if root(i) == i:
+                kind = self.calls[i].kind if alone[i] else 'pointwise'
+                total[kind] += sum(reads[i].values()) + sum(writes[i].values())
+        return total
+
+
+class GPUAttention(TorchFunctionMode):
+    """`scaled_dot_product_attention` as on a GPU in training, which PyTorch would ask for.
+
+    Flash attention without a bias; else the memory-efficient kernel, which pads a copy of a bias
+    whose rows do not begin at multiples of 16 bytes; mathematics where a width is none of 8.
+    (aten/src/ATen/native/transformers/attention.cpp and cuda/sdp_utils.cpp of pytorch/pytorch)
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is F.scaled_dot_product_attention:
+            return self.attend(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+    def attend(self, q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None):
+        if q.shape[-1] % 8 or v.shape[-1] % 8:
+            math = aten._scaled_dot_product_attention_math
+            return math(q, k, v, attn_mask, dropout_p, is_causal, scale=scale)[0]
+        if attn_mask is None and q.shape[-1] == v.shape[-1]:
+            flash = aten._scaled_dot_product_flash_attention
+            return flash(q, k, v, dropout_p, is_causal, scale=scale)[0]
+        if attn_mask is not None:
+            if not aligned(attn_mask):
+                L = attn_mask.shape[-1]
+                attn_mask = F.pad(attn_mask, (0, 8 - L % 8))[..., :L]
+            attn_mask = attn_mask.expand(*q.shape[:3], k.shape[2])
+        efficient = aten._scaled_dot_product_efficient_attention
+        return efficient(q, k, v, attn_mask, True, dropout_p, is_causal, scale=scale)[0]
+
+
+def aligned(bias: Tensor) -> bool:
+    """Whether the kernels take a bias as it is: rows begin at multiples of 16 bytes."""
+    *strides, last = bias.stride()
+    return last == 1 and not any(stride % 8 for stride in strides)
+
+
+@contextmanager
+def autocast_on_imagined_gpu(dtype: torch.dtype) -> Iterator[None]:
+    """`torch.autocast('cuda', dtype)`, which does nothing where there is no GPU."""
+    before = torch.is_autocast_enabled('cuda'), torch.get_autocast_dtype('cuda')
+    torch.set_autocast_enabled('cuda', dtype != torch.float32)
+    if dtype != torch.float32:
+        torch.set_autocast_dtype('cuda', dtype)
+    torch.autocast_increment_nesting()
+    try:
+        yield
+    finally:
+        if torch.autocast_decrement_nesting() == 0:
+            torch.clear_autocast_cache()
+        torch.set_autocast_enabled('cuda', before[0])
+        torch.set_autocast_dtype('cuda', before[1])
+
+
+@torch.no_grad()
+def backward(loss: Tensor) -> None:
+    """What ``loss.backward()`` computes, node by node; PyTorch's engine asks the GPU for a stream.
+
+    Gradients of parameters are computed and forgotten.
+    """
+    waiting = Counter()  # node: users whose gradient it still waits for
+    stack, seen = [loss.grad_fn], {loss.grad_fn}
+    while stack:
+        for user, _ in stack.pop().next_functions:
+            if user is not None:
+                waiting[user] += 1
+                if user not in seen:
+                    seen.add(user)
+                    stack.append(user)
+    gradients = defaultdict(dict)  # node: output number: gradient
+    gradients[loss.grad_fn][0] = torch.ones_like(loss)
+    ready = [loss.grad_fn]
+    while ready:
+        node = ready.pop()
+        if type(node).__name__ == 'AccumulateGrad':
+            continue
+        own = gradients.pop(node, {})
+        given = [own.get(i) for i in range(len(node._input_metadata))]
+        run = node.apply if isinstance(node, BackwardCFunction) else node
+        results = run(*given) if own else [None] * len(node.next_functions)
+        results = results if isinstance(results, tuple | list) else (results,)
+        for (user, number), gradient in zip(node.next_functions, results, strict=False):
+            if user is None:
+                continue
+            if gradient is not None:
+                expected = user._input_metadata[number]
+                gradient = gradient.sum_to_size(expected.shape).to(expected.dtype)
+                kept = gradients[user]
+                kept[number] = kept[number] + gradient if number in kept else gradient
+            waiting[user] -= 1
+            if not waiting[user]:
+                ready.append(user)
+
+
+def imagine(network: nn.Module) -> nn.Module:
+    """Put a network's parameters and buffers onto an imagined GPU, in a `FakeTensorMode`."""
+    for module in network.modules():
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                if tensor is not None:
+                    moved = torch.empty(tensor.shape, dtype=tensor.dtype, device='cuda')
+                    if isinstance(tensor, nn.Parameter):
+                        moved = nn.Parameter(moved, tensor.requires_grad)
+                    tensors[name] = moved
+    return network
+
+
+def count_step(model: nn.Module, images: int, img_size: int, dtype: str = 'bfloat16') -> Traffic:
+    """Forward and backward of a pretraining network on an imagined GPU.
+
+    Args:
+        model: A `MAEPlus` on any device; afterwards it is imagined.
+        images: Crops of the batch.
+        img_size: Their side, in pixels.
+        dtype: Of autocast; 'float32' for none.
+    """
+    channels = model.backbone.in_channels
+    with FakeTensorMode():
+        imagine(model)
+        crops = torch.empty(images, channels, img_size, img_size, device='cuda')
+        with GPUAttention(), Traffic() as traffic:
+            with autocast_on_imagined_gpu(getattr(torch, dtype)):
+                loss = model.loss(crops)['loss']
+            backward(loss)
+    return traffic
+
+
+def traffic(args: argparse.Namespace) -> dict:
+    """Bytes of a training step by kind, of each variant."""
+    from .speed import build_model
+
+    rows = []
+    for variant in args.variants:
+        with torch.device('meta'):
+            model = build_model(args.arch, variant, args.img_size)
+        counted = count_step(model, args.batch * args.crops, args.img_size, args.dtype)
+        for form, total in (('plain', counted.total()), ('fused', counted.fused())):
+            row = dict(candidate=f'{variant} {form}')
+            row |= {f'{kind}_gb': total[kind] / 1e9 for kind in KINDS}
+            row['outside_gb'] = sum(total[kind] for kind in OUTSIDE) / 1e9
+            rows.append(row)
+    return dict(
+        rows=rows,
+        setting=f'ViT-{args.arch.upper()}, {args.batch} images x {args.crops} crops of '
+        f'{args.img_size} px, {args.dtype}, forward and backward',
+    )
