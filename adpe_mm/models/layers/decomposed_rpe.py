@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .place_products import ALIGNMENT
+from .position import resize_grid
 
 
 class DecomposedRelativePosition(nn.Module):
@@ -61,6 +62,6 @@ class DecomposedRelativePosition(nn.Module):
 def _by_offset(table: Tensor, size: int) -> Tensor:
     """(2 * any - 1, D) table of offsets -> (size, size, D) by place of query and of key."""
     if len(table) != 2 * size - 1:
-        table = F.interpolate(table.T[None], size=2 * size - 1, mode='linear')[0].T
+        table = resize_grid(table, (2 * size - 1, table.shape[1]), 'bilinear')
     place = torch.arange(size, device=table.device)
     return table[place[:, None] - place[None, :] + size - 1]

@@ -1,10 +1,16 @@
-"""Fixed 2-D sine-cosine positions of patches, differentiable in the coordinates."""
+"""Sine-cosine positions of patches, differentiable in the coordinates, and resizing of learnt ones.
+
+`F.interpolate` sums its gradients in any order on a GPU. Here the same values are products with a
+matrix per axis, which are alike in each run.
+"""
 
 import torch
-from mmpretrain.models.utils import resize_pos_embed
+import torch.nn.functional as F
 from torch import Tensor
 
 from adpe_mm.errors import UserError
+
+from .context import constant, without_autocast
 
 TEMPERATURE = 10000.0
 
@@ -67,4 +73,64 @@ def sincos_position_grid(
     return torch.cat((position.new_zeros(1, embed_dims), position)).unsqueeze(0)
 
 
-__all__ = ['grid_coordinates', 'resize_pos_embed', 'sincos_position', 'sincos_position_grid']
+@constant
+def resize_matrix(size: int, new_size: int, mode: str, device: torch.device) -> Tensor:
+    """(new_size, size) matrix that resizes one axis as `F.interpolate` does.
+
+    Args:
+        size: Old length of the axis.
+        new_size: New one.
+        mode: 'bicubic', or 'bilinear', which is 'linear' for one axis.
+        device: Where it is needed.
+    """
+    unit = torch.eye(size, device=device)[None, None]  # columns stay as they are
+    return F.interpolate(unit, (new_size, size), mode=mode, align_corners=False)[0, 0]
+
+
+def resize_grid(grid: Tensor, size: tuple[int, int], mode: str) -> Tensor:
+    """Resize a map, in float32, to the values of ``F.interpolate(align_corners=False)``.
+
+    Args:
+        grid: (..., R, C).
+        size: The new (R, C).
+        mode: See `resize_matrix`.
+
+    Returns:
+        (..., *size) in the dtype of `grid`; the same tensor if it has that size.
+    """
+    resized = grid
+    for axis in (-2, -1):
+        old, new = resized.shape[axis], size[axis]
+        if old != new:
+            matrix = resize_matrix(old, new, mode, grid.device)
+            with without_autocast(grid.device):  # it would round the positions
+                resized = resized.float().transpose(axis, -1) @ matrix.T
+            resized = resized.transpose(axis, -1)
+    return resized.to(grid.dtype)
+
+
+def resize_pos_embed(
+    pos_embed: Tensor,
+    grid_size: tuple[int, int],
+    new_size: tuple[int, int],
+    mode: str = 'bicubic',
+    num_extra_tokens: int = 1,
+) -> Tensor:
+    """Resize absolute positions; those of extra tokens stay as they are.
+
+    Args:
+        pos_embed: (1, num_extra_tokens + R * C, E).
+        grid_size: Its (R, C).
+        new_size: The new one.
+        mode: See `resize_matrix`.
+        num_extra_tokens: Number of tokens in front of the patches.
+
+    Returns:
+        The resized tensor, of the same dtype.
+    """
+    if tuple(grid_size) == tuple(new_size):
+        return pos_embed
+    extra, patches = pos_embed[:, :num_extra_tokens], pos_embed[:, num_extra_tokens:]
+    grid = patches.transpose(1, 2).unflatten(2, tuple(grid_size))  # (1, E, R, C)
+    patches = resize_grid(grid, tuple(new_size), mode).flatten(2).transpose(1, 2)
+    return torch.cat((extra, patches), dim=1)

@@ -7,8 +7,9 @@ Letters in shapes: H heads, R, C rows and columns of the grid, N = R * C patches
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .position import resize_grid
 
 
 class RelativePositionBias(nn.Module):
@@ -41,8 +42,7 @@ class RelativePositionBias(nn.Module):
         """
         R, C = grid_size
         table = self.table.T[:, :-3].unflatten(1, [2 * side - 1 for side in self.size])
-        if tuple(grid_size) != self.size:
-            table = F.interpolate(table[None], size=(2 * R - 1, 2 * C - 1), mode='bilinear')[0]
+        table = resize_grid(table, (2 * R - 1, 2 * C - 1), 'bilinear')
         # Query (r, c) sees the window of the table that begins there, its keys in reverse order.
         bias = table.unfold(1, R, 1).unfold(2, C, 1).flip(3, 4).flatten(3).flatten(1, 2)
         if not num_extra_tokens:
