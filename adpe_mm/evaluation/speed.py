@@ -38,11 +38,11 @@ VARIANTS = {
 }
 
 
-def build_model(arch: str, variant: str, img_size: int) -> torch.nn.Module:
-    """A pretraining network of the full recipe."""
+def design_model(arch: str, variant: str, img_size: int) -> torch.nn.Module:
+    """A pretraining network of the full recipe, before its weights are drawn."""
     position, mode = VARIANTS[variant]
     lookup = 'interpolate' if variant == 'rpe-coord' else 'bucket'
-    model = MODELS.build(
+    return MODELS.build(
         dict(
             type='adpe_mm.MAEPlus',
             backbone=dict(
@@ -56,6 +56,11 @@ def build_model(arch: str, variant: str, img_size: int) -> torch.nn.Module:
             adversary=mode and dict(type='adpe_mm.AdversarialPosition', mode=mode),
         )
     )
+
+
+def build_model(arch: str, variant: str, img_size: int) -> torch.nn.Module:
+    """The network of `design_model` on the device, ready to be trained."""
+    model = design_model(arch, variant, img_size)
     torch.manual_seed(0)
     model.init_weights()
     return model.to(DEVICE).train()

@@ -21,8 +21,13 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.function import BackwardCFunction
 from torch.overrides import TorchFunctionMode
+from torch.torch_version import TorchVersion
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from adpe_mm.errors import MachineError
+
+from .speed import design_model
 
 aten = torch.ops.aten
 KINDS = ('products', 'attention', 'pointwise', 'casts', 'copies', 'norms', 'sums')
@@ -145,25 +150,26 @@ class Traffic(TorchDispatchMode):
                     kernel[root(i)] = root(j)
             writer.update(dict.fromkeys(call.writes, i))
 
-        reads, writes = defaultdict(dict), defaultdict(dict)
+        reads = defaultdict(dict)
+        inside, outside = set(), set()  # (call, storage) that it wrote, by who reads it
         writer = {}
         for i, call in enumerate(self.calls):
-            own = root(i)
             for storage, size in call.reads.items():
                 j = writer.get(storage)
-                if j is None or root(j) != own:
-                    reads[own][storage] = max(size, reads[own].get(storage, 0))
-                    if j is not None:
-                        writes[root(j)][storage] = self.calls[j].writes[storage]
+                if j is not None and root(j) == root(i):
+                    inside.add((j, storage))
+                    continue
+                kept = reads[root(i)]
+                kept[storage] = max(size, kept.get(storage, 0))
+                outside.add((j, storage))
             writer.update(dict.fromkeys(call.writes, i))
-        for storage, j in writer.items():  # what nobody read is a result, if it stayed
-            if alone[j]:
-                writes[j][storage] = self.calls[j].writes[storage]
         total = Counter()
-        for i in range(len(self.calls)):
-            if root(i) == i:
-                kind = self.calls[i].kind if alone[i] else 'pointwise'
-                total[kind] += sum(reads[i].values()) + sum(writes[i].values())
+        for i, call in enumerate(self.calls):
+            kind = call.kind if alone[i] else 'pointwise'
+            total[kind] += sum(reads[i].values())  # none, but of the one that stands for a kernel
+            for storage, size in call.writes.items():  # what nobody reads is a result
+                if (i, storage) in outside or (i, storage) not in inside:
+                    total[kind] += size
         return total
 
 
@@ -223,7 +229,7 @@ def autocast_on_imagined_gpu(dtype: torch.dtype) -> Iterator[None]:
 def backward(loss: Tensor) -> None:
     """What ``loss.backward()`` computes, node by node; PyTorch's engine asks the GPU for a stream.
 
-    Gradients of parameters are computed and forgotten.
+    The gradients of parameters are computed and forgotten.
     """
     waiting = Counter()  # node: users whose gradient it still waits for
     stack, seen = [loss.grad_fn], {loss.grad_fn}
@@ -294,12 +300,15 @@ def count_step(model: nn.Module, images: int, img_size: int, dtype: str = 'bfloa
 
 def traffic(args: argparse.Namespace) -> dict:
     """Bytes of a training step by kind, of each variant."""
-    from .speed import build_model
-
+    if torch.__version__ < TorchVersion('2.10') and not torch.cuda.is_available():
+        raise MachineError(
+            f'torch {torch.__version__} cannot imagine the gradients of a GPU that is not there: '
+            'traffic needs torch 2.10 or a GPU'
+        )
     rows = []
     for variant in args.variants:
         with torch.device('meta'):
-            model = build_model(args.arch, variant, args.img_size)
+            model = design_model(args.arch, variant, args.img_size).train()
         counted = count_step(model, args.batch * args.crops, args.img_size, args.dtype)
         for form, total in (('plain', counted.total()), ('fused', counted.fused())):
             row = dict(candidate=f'{variant} {form}')

@@ -12,6 +12,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.torch_version import TorchVersion
 
+from adpe_mm.evaluation.traffic import imagine
 from adpe_mm.models import AdPEViT, MultiCropPreprocessor
 from tests.helpers import VARIANTS, tiny_model
 
@@ -28,16 +29,7 @@ def to_gpu():
 
         def move(network: nn.Module) -> nn.Module:
             stack.enter_context(FakeTensorMode())
-            for module in network.modules():
-                for name, param in module._parameters.items():
-                    if param is not None:
-                        moved = torch.empty(param.shape, dtype=param.dtype, device='cuda')
-                        module._parameters[name] = nn.Parameter(moved, param.requires_grad)
-                for name, buffer in module._buffers.items():
-                    if buffer is not None:
-                        moved = torch.empty(buffer.shape, dtype=buffer.dtype, device='cuda')
-                        module._buffers[name] = moved
-            return network
+            return imagine(network)
 
         yield move
 

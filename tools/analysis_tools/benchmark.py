@@ -5,6 +5,7 @@
     python tools/analysis_tools/benchmark.py step --batch 4
     python tools/analysis_tools/benchmark.py attention
     python tools/analysis_tools/benchmark.py memory
+    python tools/analysis_tools/benchmark.py traffic
 
 input      from files to batches of four crops, on one core and by workers; without a folder it
            makes 200 JPEGs of 500 x 375 px and 57 kB from photographs of scikit-image
@@ -12,6 +13,7 @@ step       a whole training step of pretraining: forward, backward, optimiser; e
            a process of its own, as it is trained
 attention  forward and backward of one attention layer, by number of tokens
 memory     peak memory of attention at 64 x 64 patches, and of the detection backbone at 1024 px
+traffic    bytes that a training step moves through a GPU's memory, counted, also without a GPU
 
 The baselines do what the official code does, in plain calls of torch (see
 adpe_mm/models/selfsup/reference.py). A ratio is the baseline's time over ours.
@@ -26,6 +28,7 @@ from adpe_mm import devices
 from adpe_mm.evaluation import speed
 from adpe_mm.evaluation.input_speed import benchmark_input
 from adpe_mm.evaluation.results import device_name, versions
+from adpe_mm.evaluation.traffic import traffic
 from adpe_mm.launch import one_sentence_errors
 
 
@@ -61,15 +64,15 @@ def parse_args() -> argparse.Namespace:
 
     add_input_arguments(commands.add_parser('input', parents=[common]))
 
-    steps = commands.add_parser('step', parents=[common])
-    steps.add_argument('--arch', default='b')
+    what = argparse.ArgumentParser(add_help=False)
+    what.add_argument('--arch', default='b')
+    what.add_argument('--crops', type=int, default=4, help='crops per image')
+    what.add_argument('--img-size', type=int, default=112, help='side of a crop in pixels')
+    what.add_argument('--variants', nargs='+', choices=speed.VARIANTS, default=['ape', 'rpe-coord'])
+
+    steps = commands.add_parser('step', parents=[common, what])
     steps.add_argument(
         '--batch', type=int, default=256 if speed.DEVICE == 'cuda' else 4, help='images'
-    )
-    steps.add_argument('--crops', type=int, default=4, help='crops per image')
-    steps.add_argument('--img-size', type=int, default=112, help='side of a crop in pixels')
-    steps.add_argument(
-        '--variants', nargs='+', choices=speed.VARIANTS, default=['ape', 'rpe-coord']
     )
     steps.add_argument('--dtypes', nargs='+', default=['bfloat16', 'float32'])
     steps.add_argument('--baseline-dtype', help='float16 on a GPU, float32 on a CPU')
@@ -84,6 +87,11 @@ def parse_args() -> argparse.Namespace:
 
     peaks = commands.add_parser('memory', parents=[common])
     peaks.add_argument('--dtype', default='bfloat16')
+
+    moved = commands.add_parser('traffic', parents=[what])
+    moved.add_argument('--batch', type=int, default=256, help='images')
+    moved.add_argument('--dtype', default='bfloat16', choices=['bfloat16', 'float16', 'float32'])
+    moved.add_argument('--json', type=Path, help='file to write the results to')
     return parser.parse_args()
 
 
@@ -106,7 +114,11 @@ def main() -> None:
     devices.require()
     logging.disable(logging.INFO)  # mmengine's line for each weight that is initialised
     runs = dict(
-        input=benchmark_input, step=speed.step, attention=speed.attention, memory=speed.memory
+        input=benchmark_input,
+        step=speed.step,
+        attention=speed.attention,
+        memory=speed.memory,
+        traffic=traffic,
     )
     result = runs[args.command](args)
     result |= dict(command=args.command, device=device_name(), versions=versions())

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .place_products import ALIGNMENT
+from .place_products import missing
 from .position import resize_grid
 
 
@@ -45,7 +45,7 @@ class DecomposedRelativePosition(nn.Module):
             widths PyTorch has no fused kernel there.
         """
         R, C = grid_size
-        padding = 0 if query.device.type == 'cpu' else -(query.shape[-1] + R + C) % ALIGNMENT
+        padding = missing(query.shape[-1] + R + C, query.device)
         grid = query.unflatten(2, grid_size)  # (B, H, R, C, D)
         rows = _by_offset(self.rel_pos_h, R) * factor  # (R, R, D): query, key
         columns = _by_offset(self.rel_pos_w, C) * factor

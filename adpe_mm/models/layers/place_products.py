@@ -7,7 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ALIGNMENT = 8  # entries: 16 bytes in half precision, at multiples of which a GPU's kernels read
+# Entries at multiples of which rows begin: 16 bytes in half precision, which a GPU's kernels want.
+ALIGNMENT, ALIGNMENT_ON = 8, dict(cpu=1)
+
+
+def missing(size: int, device: torch.device) -> int:
+    """How many entries a row of `size` lacks for the next one to begin at a multiple."""
+    return -size % ALIGNMENT_ON.get(device.type, ALIGNMENT)
 
 
 class PlaceProducts(torch.autograd.Function):
@@ -31,8 +37,7 @@ class PlaceProducts(torch.autograd.Function):
             query = wide.flatten(3)
         query = query.contiguous()
         K = keys.shape[2]
-        if query.device.type != 'cpu':
-            keys = F.pad(keys, (0, -K % ALIGNMENT))
+        keys = F.pad(keys, (0, missing(K, query.device)))
         ctx.heads = query.shape[1:3]
         ctx.save_for_backward(query, masked, keys)
         return torch.bmm(query.flatten(1, 2), keys)[..., :K]
@@ -59,7 +64,8 @@ def aligned(bias: Tensor) -> Tensor:
         bias: (..., K).
     """
     *strides, last = bias.stride()
-    if bias.device.type == 'cpu' or last == 1 and not any(s % ALIGNMENT for s in strides):
+    if last == 1 and not any(missing(stride, bias.device) for stride in strides):
         return bias
     K = bias.shape[-1]
-    return F.pad(bias, (0, -K % ALIGNMENT))[..., :K]
+    pad = missing(K, bias.device)
+    return F.pad(bias, (0, pad))[..., :K] if pad else bias.contiguous()
