@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from adpe_mm.evaluation.traffic import autocast_on_imagined_gpu, imagine
+from adpe_mm.evaluation.traffic import PRODUCTS, autocast_on_imagined_gpu, imagine
 from adpe_mm.models.layers import Attention, Perturbation, irpe_kernels, place_products
 from adpe_mm.models.layers.place_products import PlaceProducts, aligned
 from tests.test_models.test_imagined_gpu import pytestmark as needs_imagined_gpu
@@ -74,6 +75,15 @@ class Recorder(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+class ProductsOfOneDtype(TorchDispatchMode):
+    """Refuses matrix products of two dtypes, as a GPU does; imagined ones let some of them pass."""
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        if op.overloadpacket.__name__ in PRODUCTS:
+            assert len({arg.dtype for arg in args if isinstance(arg, torch.Tensor)}) == 1, op
+        return op(*args, **(kwargs or {}))
+
+
 def imagined(perturbation):
     if perturbation is None:
         return None
@@ -90,7 +100,8 @@ def imagined(perturbation):
 @pytest.mark.parametrize('learns', [True, False])
 def test_every_kernel_may_take_it(case, learns):
     layer, x, grid, perturbation = case
-    with FakeTensorMode(), nullcontext() if learns else torch.no_grad(), Recorder() as recorder:
+    gradients = nullcontext() if learns else torch.no_grad()
+    with FakeTensorMode(), gradients, ProductsOfOneDtype(), Recorder() as recorder:
         x = torch.empty(x.shape, device='cuda')
         with autocast_on_imagined_gpu(torch.bfloat16):
             imagine(layer)(x, grid, imagined(perturbation))
