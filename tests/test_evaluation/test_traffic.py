@@ -5,14 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from adpe_mm.evaluation.traffic import (
-    OUTSIDE,
-    GPUAttention,
-    Traffic,
-    backward,
-    count_step,
-    imagine,
-)
+from adpe_mm.evaluation.imagined_gpu import GPUAttention, backward, imagine
+from adpe_mm.evaluation.traffic import OUTSIDE, Traffic, count_step
 from adpe_mm.models import MAEPlus
 from adpe_mm.models.layers import Attention
 from tests.helpers import tiny_model

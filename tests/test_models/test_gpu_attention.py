@@ -14,7 +14,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from adpe_mm.evaluation.traffic import PRODUCTS, autocast_on_imagined_gpu, imagine
+from adpe_mm.evaluation.imagined_gpu import autocast_on_imagined_gpu, imagine
+from adpe_mm.evaluation.traffic import PRODUCTS
 from adpe_mm.models.layers import Attention, Perturbation, irpe_kernels, place_products
 from adpe_mm.models.layers.place_products import PlaceProducts, aligned
 from tests.test_models.test_imagined_gpu import pytestmark as needs_imagined_gpu

@@ -12,7 +12,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.torch_version import TorchVersion
 
-from adpe_mm.evaluation.traffic import imagine
+from adpe_mm.evaluation.imagined_gpu import imagine
 from adpe_mm.models import AdPEViT, MultiCropPreprocessor
 from tests.helpers import VARIANTS, tiny_model
 

@@ -35,7 +35,7 @@ def test_bfloat16_is_rounded_where_a_branch_begins():
     exact_x = x.double().requires_grad_()
     weight, bias = (p.detach().double().requires_grad_() for p in (norm.weight, norm.bias))
     exact = F.layer_norm(exact_x, (96,), weight, bias, 1e-6)
-    # Tokens, weight, bias and result are rounded by up to 2 ** -9 of each, and so mean and deviation.
+    # Tokens, weight, bias and result, and with them mean and deviation, are rounded by 2 ** -9.
     size = exact.abs() + bias.abs() + (exact - bias).abs() + weight.abs()
     assert ((normed - exact).abs() / size).max() < 3 * 2**-9
     generator = torch.Generator().manual_seed(1)
