@@ -126,8 +126,8 @@ def test_a_block_moves_no_more_than_it_must(position, mode, entry):
 @needs_imagined_gpu
 def test_no_kernel_of_attention_is_mathematics():
     """Windows of ViTDet, whose widened queries once had no fused kernel."""
+    layer = Attention(128, 2, decomposed_rpe_size=(14, 14)).bfloat16()
     with FakeTensorMode(), GPUAttention(), Traffic() as traffic:
-        layer = imagine(Attention(128, 2, decomposed_rpe_size=(14, 14))).bfloat16()
-        layer(torch.empty(2, 196, 128, device='cuda', dtype=torch.bfloat16), (14, 14))
+        imagine(layer)(torch.empty(2, 196, 128, device='cuda', dtype=torch.bfloat16), (14, 14))
     names = {call.name for call in traffic.calls if call.kind == 'attention'}
     assert names == {'_scaled_dot_product_efficient_attention'}

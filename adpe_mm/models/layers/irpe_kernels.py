@@ -91,7 +91,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -
         (B, H, query L, width of `v`).
     """
     if bias is not None:  # aligned first, or each image would get a copy of a shared one
-        bias = aligned(bias).expand(len(q), -1, -1, -1)
+        bias = aligned(bias).expand(q.shape[0], -1, -1, -1)
     products = q.dtype == torch.bfloat16 or (bias is not None and bias.requires_grad)
     if q.device.type != 'cpu' or not products or k.shape[2] > MAX_PRODUCT_TOKENS:
         return F.scaled_dot_product_attention(q, k, v, bias, scale=scale)
