@@ -23,7 +23,7 @@ def count(function, *shapes, dtype=torch.float32):
 def test_operators_by_hand():
     n = 4 * 6 * 4  # bytes of (4, 6) in float32
     for function, kind, expected in [
-        (lambda x: x + x.new_ones(()), 'pointwise', 2 * n + 2 * 4),
+        (lambda x: x + x, 'pointwise', 3 * n),
         (lambda x: x.view(24).unsqueeze(0).expand(3, -1), 'pointwise', 0),
         (lambda x: x.bfloat16(), 'casts', 1.5 * n),
         (lambda x: torch.cat((x, x)), 'copies', 4 * n),
