@@ -63,8 +63,7 @@ class Attention(nn.Module):
         self.rpe = None
         if position == 'rpe':
             self.rpe = ImageRelativePosition(self.head_dim, rpe_lookup)
-        self.scale = self.head_dim**-0.5
-        self.rpe_scale = self.scale if rpe_scaled_query else 1.0
+        self.rpe_scaled_query = rpe_scaled_query
         self.decomposed_rpe = (
             DecomposedRelativePosition(self.head_dim, decomposed_rpe_size)
             if decomposed_rpe_size
@@ -73,6 +72,16 @@ class Attention(nn.Module):
         self.rel_pos_bias = (
             RelativePositionBias(num_heads, rel_pos_bias_size) if rel_pos_bias_size else None
         )
+
+    @property
+    def scale(self) -> float:
+        """Factor of the products of queries and keys."""
+        return self.head_dim**-0.5
+
+    @property
+    def rpe_scale(self) -> float:
+        """Factor of iRPE's term."""
+        return self.scale if self.rpe_scaled_query else 1.0
 
     def forward(
         self,
