@@ -134,6 +134,8 @@ class Stop:
     def begin(self) -> None:
         """From now on, stop at places. All processes must call it."""
         self._borrowed = not self._handlers
+        if self.heard is not None and not self._borrowed:
+            raise Stopped  # once more: a library's bare `except` took the first one
         self.listen()
         self._reset()
         several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from adpe_mm.processes import (
     local_processes,
     port_of_job,
 )
-from adpe_mm.stopping import STATUS, stop
+from adpe_mm.stopping import STATUS, Stop, Stopped, stop
 
 ROOT = Path(__file__).parents[1]
 
@@ -179,3 +180,15 @@ def test_so_does_one_whose_training_the_others_never_begin(tmp_path):
     for job in jobs:
         job.start()
     assert ends_soon(jobs[0], ready, signal.SIGTERM) == STATUS
+
+
+def test_a_stop_that_a_library_swallowed_comes_before_the_training():
+    heard = Stop()
+    heard.listen()
+    try:
+        with suppress(Stopped):
+            os.kill(os.getpid(), signal.SIGUSR1)
+        with pytest.raises(Stopped):
+            heard.begin()
+    finally:
+        heard.forget()
