@@ -234,7 +234,11 @@ def curves(runs: list[Run]) -> Iterator[str]:
         kinds.setdefault(name, {})[label] = scalars_of(run)
     figures = []
     for name, logged in kinds.items():
-        keys = [key for key in CURVES if any(key in scalars for scalars in logged.values())]
+        keys = [
+            key  # a single value is no curve
+            for key in CURVES
+            if any(len(scalars.get(key, ())) > 1 for scalars in logged.values())
+        ]
         if keys:
             figures.append(parts.figure(plot_curves(logged, keys), name))
     if figures:

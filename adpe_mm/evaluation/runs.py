@@ -14,6 +14,7 @@ ENTRY = re.compile(
     r' eta: (?:(?P<days>\d+) days?, )?(?P<h>\d+):(?P<m>\d\d):(?P<s>\d\d) '
     r'.*\btime: (?P<time>[\d.]+) .*\bdata_time: (?P<data_time>[\d.]+)'
 )
+SAVED = re.compile(r'Saving checkpoint at (\d+) (?:epoch|iteration)s')
 # As `AdPERunner` writes it.
 BATCH = re.compile(r'global batch \d+ = (?P<processes>\d+) processes x (?P<images>\d+) ')
 
@@ -112,8 +113,10 @@ def read_progress(text: str, config: Config) -> Progress | None:
         text: All its logs, the older first.
         config: Of the training.
     """
-    entry, images = None, None
+    entry, images, saved = None, None, 0
     for line in text.splitlines():
+        if checkpoint := SAVED.search(line):
+            saved = int(checkpoint[1])
         if batch := BATCH.search(line):
             images = int(batch['processes']) * int(batch['images'])
         entry = ENTRY.match(line) or entry
@@ -124,11 +127,14 @@ def read_progress(text: str, config: Config) -> Progress | None:
         done, unit = int(entry['epoch']) - 1 + done / total, 'epoch'
         total = config.get('train_cfg', {}).get('max_epochs') or int(entry['epoch'])
     h, m, s = (int(entry[name]) for name in 'hms')
+    left = timedelta(days=int(entry['days'] or 0), hours=h, minutes=m, seconds=s)
+    if saved == total:  # the last entry is of some iterations before the end
+        done, left = float(total), timedelta()
     return Progress(
         done,
         total,
         unit,
-        timedelta(days=int(entry['days'] or 0), hours=h, minutes=m, seconds=s),
+        left,
         float(entry['time']),
         float(entry['data_time']),
         images,

@@ -48,6 +48,11 @@ def test_progress_by_epoch_and_by_iteration():
     assert now.speed == 128  # 32 images in a quarter of a second
     assert now.date == datetime(2026, 11, 25, 15, 30, 12)
 
+    saving = '2026/11/25 15:31:17 - mmengine - INFO - Saving checkpoint at {} epochs\n'
+    cfg = Config(dict(train_cfg=dict(max_epochs=16)))
+    assert not read_progress(LOG + saving.format(10), cfg).complete
+    assert read_progress(LOG + saving.format(16), cfg).complete
+
     now = read_progress(ITERATIONS, Config())
     assert (now.done, now.total, now.unit) == (60, 400, 'iteration')
     assert now.complete and now.images is None and now.speed is None
