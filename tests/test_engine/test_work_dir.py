@@ -58,6 +58,30 @@ def test_a_second_run_is_told_which_is_the_first(tmp_path, holder):
     assert (tmp_path / NAME).exists()
 
 
+def test_a_signal_while_it_is_written_leaves_none(tmp_path, monkeypatch):
+    def interrupted(*args, **kwargs):
+        file = open(*args, **kwargs)  # noqa: SIM115
+
+        class HalfWritten:
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *_):
+                file.close()
+
+            def write(self, text):
+                file.write(text[:9])
+                file.flush()
+                raise KeyboardInterrupt
+
+        return HalfWritten()
+
+    monkeypatch.setattr(work_dir, 'open', interrupted, raising=False)
+    with pytest.raises(KeyboardInterrupt), own_work_dir(tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_killed_one_is_succeeded_at_once(tmp_path, holder):
     os.kill(holder.pid, signal.SIGKILL)
     holder.join()
