@@ -57,8 +57,8 @@ class _Pairs(Dataset):
 
 
 def bar(title: str, number: int, progress: bool) -> ProgressBar | None:
-    """A bar on stderr, in process 0 and where one is wanted."""
-    if not progress or get_rank():
+    """A bar on stderr, in process 0 and where one is wanted; of a file it would make megabytes."""
+    if not progress or get_rank() or not sys.stderr.isatty():
         return None
     sys.stderr.write(f'\n{title}\n')
     return ProgressBar(number, file=sys.stderr)
