@@ -1,4 +1,4 @@
-"""What fits into which GPU: the table of docs/speed.md, and the budgets that tests keep."""
+"""What fits into which GPU: the table of docs/memory.md, and the budgets that tests keep."""
 
 import copy
 import json
