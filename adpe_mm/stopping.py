@@ -60,6 +60,7 @@ class Stop:
         self._pipe: tuple[int, int] | None = None
         self._former_pipe = -1
         self._borrowed = False  # whether they are ours only in a training
+        self._exiting: bool | None = None  # None until somebody listens
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._reset()
@@ -80,6 +81,9 @@ class Stop:
         """Hear the signals from now on, but those that are ignored: nohup's SIGHUP."""
         if threading.current_thread() is not threading.main_thread():
             return
+        if self._exiting is None:
+            self._exiting = False
+            atexit.register(self._exit)
         for number in SIGNALS:
             before = signal.getsignal(number)
             if before not in (self._hear, signal.SIG_IGN):
@@ -92,8 +96,13 @@ class Stop:
             signal.signal(number, handler)
         self._handlers.clear()
 
+    def _exit(self) -> None:
+        self._exiting = True
+
     def _hear(self, number: int, frame) -> None:
         if self.heard is None:
+            if self._exiting:  # what is raised now would be printed, and end nothing
+                os._exit(STATUS)
             self.heard, self._time = self._told or signal.Signals(number), time.monotonic()
             if not self._waits:
                 raise Stopped

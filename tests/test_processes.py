@@ -192,3 +192,19 @@ def test_a_stop_that_a_library_swallowed_comes_before_the_training():
             heard.begin()
     finally:
         heard.forget()
+
+
+def test_a_signal_at_the_exit_of_python_ends_it_without_a_traceback():
+    code = (
+        'import atexit, sys, time\n'
+        'atexit.register(lambda: print("exiting", flush=True) or time.sleep(30))\n'
+        'from adpe_mm.stopping import stop\n'
+        'stop.listen()\n'
+    )
+    process = subprocess.Popen(
+        [sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == 'exiting\n'
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == STATUS and 'Traceback' not in said

@@ -5,7 +5,7 @@
 
 As `adpe_vit-s_1gpu.py`, with fewer epochs in the day that it is to take.
 
-An estimate, no measurement: 109 GFLOP per image, 13.4 GB, and 21 hours at 21 TFLOP/s, by
+An estimate, no measurement: 109 GFLOP per image, 11.9 GB, and 21 hours at 21 TFLOP/s, by
 
     python tools/analysis_tools/plan_run.py configs/pretrain/adpe_vit-b_1gpu.py --gpus 1 \\
         --images 100000 --peak-tflops 71 --share 0.3 --memory 24

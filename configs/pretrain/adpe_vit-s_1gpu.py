@@ -8,7 +8,7 @@ follows it. The decoder is 256 wide and 4 deep: the recipe's would cost more tha
 encoder, and MAE's paper (table 1, ViT-L) finds 0.1 points of ImageNet top-1 between decoders of 1
 to 8 blocks and of 128 to 512 channels.
 
-An estimate, no measurement: 31.5 GFLOP per image, 13.5 GB, and 16 hours at 21 TFLOP/s, by
+An estimate, no measurement: 31.5 GFLOP per image, 11.9 GB, and 16 hours at 21 TFLOP/s, by
 
     python tools/analysis_tools/plan_run.py configs/pretrain/adpe_vit-s_1gpu.py --gpus 1 \\
         --images 100000 --peak-tflops 71 --share 0.3 --memory 24
