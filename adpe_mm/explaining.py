@@ -86,7 +86,7 @@ def _of_port(error: BaseException) -> UserError | None:
 def _of_process(error: BaseException) -> UserError | None:
     text = str(error)
     if isinstance(error, RuntimeError) and re.search(
-        r'gloo/transport/\S+ (Connection (closed|reset) by peer|.*Broken pipe)', text
+        r'gloo/transport/.*(Connection (closed|reset) by peer|Broken pipe)', text
     ):
         return MachineError(
             'another process of this run has ended, and this one with it: see what that one said, '

@@ -289,7 +289,8 @@ def outlive_signals() -> None:
     The signals that stop a job reach the whole group of processes, but the main process still needs
     batches to come to a place where it can save. It ends its workers itself, and they end with it.
     """
-    die_with_parent(signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    die_with_parent(signal.SIGKILL, parent.pid if parent else None)
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

@@ -197,3 +197,13 @@ def test_help_names_the_flag():
         cwd=ROOT, capture_output=True, text=True, env=dict(os.environ, PYTHONPATH=str(ROOT)),
     )  # fmt: skip
     assert done.returncode == 0 and '--traceback' in done.stdout
+
+
+def test_a_lost_process_whatever_gloo_calls_it():
+    for said in (
+        '[pair.cc:534] Connection closed by peer [127.0.0.1]:19642',
+        'Read error [127.0.0.1]:19642: Connection reset by peer. This is typically caused by',
+        'Write error [127.0.0.1]: Broken pipe',
+    ):
+        error = RuntimeError(f'[/src/gloo/transport/tcp/pair.cc:545] {said}')
+        assert sentence_of(error).startswith('another process of this run has ended')

@@ -21,9 +21,10 @@ from adpe_mm.processes import (
     local_processes,
     port_of_job,
 )
-from adpe_mm.stopping import STATUS, Stop, Stopped, stop
+from adpe_mm.stopping import STATUS, Stop, Stopped, outlive_signals, stop
 
 ROOT = Path(__file__).parents[1]
+FORK = multiprocessing.get_context('fork')
 
 
 def slurm(rank, job='4711', step='0'):
@@ -129,6 +130,32 @@ def test_a_child_ends_with_its_parent():
         time.sleep(0.1)
     os.kill(int(child.name), signal.SIGKILL)
     raise AssertionError('the child is still there')
+
+
+def works(parent_is_gone, pipe):
+    pipe.send(os.getpid())
+    parent_is_gone.wait()
+    outlive_signals()
+    pipe.send('lives on')
+
+
+def has_a_worker(parent_is_gone, pipe):
+    FORK.Process(target=works, args=(parent_is_gone, pipe)).start()
+    time.sleep(60)
+
+
+def test_a_worker_whose_parent_was_killed_as_it_began_ends():
+    ours, theirs = FORK.Pipe()
+    parent_is_gone = FORK.Event()
+    parent = FORK.Process(target=has_a_worker, args=(parent_is_gone, theirs), daemon=False)
+    parent.start()
+    theirs.close()
+    ours.recv()
+    parent.kill()
+    parent.join()
+    parent_is_gone.set()
+    with pytest.raises(EOFError):  # nobody holds the other end any more
+        ours.recv()
 
 
 def joins_alone(ready, port):

@@ -35,7 +35,8 @@ def unreadable(work_dir: Path) -> list[str]:
 
 def _never_named(work_dir: Path) -> bool:
     """Whether the first checkpoint is there and the file that is to name it not yet."""
-    return not (work_dir / 'last_checkpoint').exists() and len(list(work_dir.glob('*.pth'))) == 1
+    regular = [path for path in work_dir.glob('*.pth') if not path.name.startswith('best_')]
+    return not (work_dir / 'last_checkpoint').exists() and len(regular) == 1
 
 
 def left_over(work_dir: Path, temporary: Path, before: set[str], first: int) -> list[str]:
