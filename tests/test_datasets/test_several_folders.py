@@ -7,9 +7,16 @@ import pytest
 import torch
 from mmengine.dataset import ConcatDataset, RepeatDataset
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 
-from adpe_mm.datasets import EpochSampler, Images, SampleKey, collate_crops, start_worker
+from adpe_mm.datasets import (
+    EpochSampler,
+    Images,
+    SampleKey,
+    SeededBatches,
+    collate_crops,
+    start_worker,
+)
 
 PIPELINE = [
     dict(type='adpe_mm.MultiCrop', num_crops=2, size=(8, 12)),
@@ -43,18 +50,17 @@ def folders(tmp_path):
 def epochs(dataset, num_workers=0, skip=0, seed=3):
     """Crops, and which are mirrored, of the batches of two epochs."""
     sampler = EpochSampler(dataset, seed=seed)
+    batches = SeededBatches(BatchSampler(sampler, 2, drop_last=False), endless=False)
     loader = DataLoader(
         dataset,
-        batch_size=2,
-        sampler=sampler,
+        batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=collate_crops,
         worker_init_fn=start_worker,
     )
     found = []
     for epoch in range(2):
-        sampler.set_epoch(epoch)
-        sampler.skip(skip * 2 if epoch == 1 else 0)
+        batches.begin(epoch, skip if epoch == 1 else 0)
         found += [(batch['inputs'], batch['mirrored'], batch['unreadable']) for batch in loader]
     return found
 

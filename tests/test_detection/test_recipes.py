@@ -14,6 +14,7 @@ from torch import nn
 from adpe_mm.engine import LayerDecayOptimWrapperConstructor
 from adpe_mm.engine.schedules import in_iterations
 from adpe_mm.evaluation.results import head_of
+from adpe_mm.models.layers.norm import BranchNorm
 from adpe_mm.registry import MODELS, TRANSFORMS
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'det'
@@ -61,7 +62,7 @@ def test_lr_and_weight_decay_are_those_of_detectron2(detector, size, rate, lengt
                 depth = int(module_name.split('.')[2]) + 1
             elif param_name == 'pos_embed' or module_name.startswith('backbone.patch_embed'):
                 depth = 0
-            spared = type(module) is nn.LayerNorm or param_name == 'pos_embed'
+            spared = type(module) in (nn.LayerNorm, BranchNorm) or param_name == 'pos_embed'
             decay = 0.0 if spared and size != 'h' else 0.1
             lr = 1e-4 * rate ** (blocks + 1 - depth)
             assert settings[id(param)] == (pytest.approx(lr), decay), (module_name, param_name)

@@ -13,14 +13,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import mmdet  # noqa: F401  the forked processes have them then
-import mmpretrain  # noqa: F401
-import mmseg  # noqa: F401
+import mmpretrain  # noqa: F401  the forked processes have it then
 import pytest
 import torch
+from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
+from mmseg.visualization import SegLocalVisualizer
 
 from adpe_mm.launch import init_processes, one_sentence_errors
 from tests.test_engine.toy import assert_same
@@ -171,6 +171,8 @@ def process(rank, number, port, cfg, kill_at):
         MASTER_PORT=str(port),
     )  # fmt: skip
     torch.set_num_threads(1)
+    for kind in (DetLocalVisualizer, SegLocalVisualizer):  # of other tests of the parent, by name
+        kind._instance_dict.clear()
     cfg.launcher = 'pytorch' if number > 1 else 'none'
     with one_sentence_errors('train'):
         init_processes(cfg.launcher)

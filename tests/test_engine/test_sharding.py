@@ -267,7 +267,8 @@ def test_killed_or_stopped_and_resumed_is_exact(folder, name):
 def test_other_optimisers_and_precisions(folder, name, reference, tolerance):
     sharded, one = (read(folder, of)['state_dict'] for of in (name, reference))
     assert_close(sharded, one, tolerance)
-    begin = read(folder, reference, 5)['state_dict']
+    saved_first = 6 if name == 'lars' else 5  # at the next step of the optimiser
+    begin = read(folder, reference, saved_first)['state_dict']
     assert not torch.allclose(begin['neck.predict.weight'], one['neck.predict.weight'])
 
 

@@ -162,8 +162,8 @@ def test_blocks_are_described_by_what_they_do(position, cls):
         original = attn._project
 
         def project(x, grid, values=values, original=original):
-            q, k, v, rpe_query, scale = original(x, grid)
-            return q, k, values.expand_as(v), rpe_query, scale
+            q, k, v, rpe_query = original(x, grid)
+            return q, k, values.expand_as(v), rpe_query
 
         attn._project = project
         out = attn(x, GRID).unflatten(-1, (3, D)).permute(0, 2, 1, 3)

@@ -1,6 +1,7 @@
 """Classification that the fault campaign kills and stops: seconds long, with all that has a state.
 
     python tools/analysis_tools/fault_campaign.py --task cls
+    python tools/train.py configs/benchmarks/faults/cls.py
 
 Five iterations per epoch, and two of them per optimiser step; mixup and CutMix, drop path, an
 average of the weights, a best checkpoint. The result means nothing: not run for one.

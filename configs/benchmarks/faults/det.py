@@ -1,6 +1,7 @@
 """Detection that the fault campaign kills and stops: seconds long, with all that has a state.
 
     python tools/analysis_tools/fault_campaign.py --task det
+    python tools/train.py configs/benchmarks/faults/det.py
 
 Two iterations per optimiser step, and a checkpoint after every third. The result means nothing: not
 run for one.

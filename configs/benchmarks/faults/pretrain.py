@@ -1,6 +1,7 @@
 """Pretraining that the fault campaign kills and stops: seconds long, with all that has a state.
 
     python tools/analysis_tools/fault_campaign.py --task pretrain
+    python tools/train.py configs/benchmarks/faults/pretrain.py
 
 Five iterations per epoch, and two of them per optimiser step: an epoch ends between two steps. The
 result means nothing: not run for one.

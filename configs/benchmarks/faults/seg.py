@@ -1,6 +1,7 @@
 """Segmentation that the fault campaign kills and stops: seconds long, with all that has a state.
 
     python tools/analysis_tools/fault_campaign.py --task seg
+    python tools/train.py configs/benchmarks/faults/seg.py
 
 Two iterations per optimiser step, and a checkpoint after every third. The result means nothing: not
 run for one.
