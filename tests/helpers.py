@@ -1,11 +1,21 @@
-"""Tiny networks and turned photographs that several tests use."""
+"""Tiny networks, turned photographs and a mark that several tests use."""
 
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 from PIL import ExifTags, Image
+from torch.torch_version import TorchVersion
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from adpe_mm.evaluation.traffic import PRODUCTS
 from adpe_mm.models import MAEPlus
+
+needs_imagined_gpu = pytest.mark.skipif(
+    torch.__version__ < TorchVersion('2.10') and not torch.cuda.is_available(),
+    reason='torch before 2.10 aborts where an imagined tensor of a GPU needs a gradient',
+)
 
 # position, mode of each of the six variants of the paper.
 VARIANTS = [
@@ -73,3 +83,12 @@ def tiny_model(*args, **kwargs) -> MAEPlus:
     model = MAEPlus(**config)
     model.init_weights()
     return model
+
+
+class ProductsOfOneDtype(TorchDispatchMode):
+    """Refuses matrix products of two dtypes, as a GPU does; imagined ones let some of them pass."""
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        if op.overloadpacket.__name__ in PRODUCTS:
+            assert len({arg.dtype for arg in args if isinstance(arg, torch.Tensor)}) == 1, op
+        return op(*args, **(kwargs or {}))

@@ -27,7 +27,7 @@ SOURCES = ('*/vis_data/scalars.json', 'probes.jsonl', 'test_*.json', '*.png')
 def make_report(root: Path, title: str, published: list[dict], refresh: int | None = None) -> str:
     """The whole page.
 
-    A picture and a few sentences come first, then results on one's own data, what is seen of the
+    A figure and a few sentences come first, then results on one's own data, the course of the
     trainings, published figures for those public data sets that were tested on, and versions.
 
     Args:

@@ -7,20 +7,17 @@ import pytest
 import torch
 from mmengine.config import Config
 from torch import nn
-from torch.torch_version import TorchVersion
 
 from adpe_mm.evaluation import fitting, memory
 from adpe_mm.evaluation.imagined_gpu import GPUAttention
+from tests.helpers import needs_imagined_gpu
 
 ROOT = Path(__file__).parents[2]
 BUDGETS = ROOT / 'configs' / 'memory.json'
 TOLERANCE = 0.02
 MINI = 'pretrain/adpe_vit-mini_ape-coord_mini'
 
-pytestmark = pytest.mark.skipif(
-    torch.__version__ < TorchVersion('2.10') and not torch.cuda.is_available(),
-    reason='torch before 2.10 aborts where an imagined tensor of a GPU needs a gradient',
-)
+pytestmark = needs_imagined_gpu
 
 
 def config(name, **backbone):

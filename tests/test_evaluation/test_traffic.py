@@ -9,8 +9,7 @@ from adpe_mm.evaluation.imagined_gpu import GPUAttention, backward, imagine
 from adpe_mm.evaluation.traffic import OUTSIDE, Traffic, count_step
 from adpe_mm.models import MAEPlus
 from adpe_mm.models.layers import Attention
-from tests.helpers import tiny_model
-from tests.test_models.test_imagined_gpu import pytestmark as needs_imagined_gpu
+from tests.helpers import needs_imagined_gpu, tiny_model
 
 
 def count(function, *shapes, dtype=torch.float32):

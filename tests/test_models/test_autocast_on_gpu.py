@@ -3,42 +3,22 @@
 Imagined tensors do not by themselves, and autocast on a CPU casts other operators.
 """
 
-from contextlib import ExitStack
-
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.torch_version import TorchVersion
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from adpe_mm.evaluation.imagined_gpu import autocast_on_imagined_gpu
 from adpe_mm.models.layers import Attention
 from adpe_mm.models.layers.irpe import Perturbation
+from tests.helpers import ProductsOfOneDtype, needs_imagined_gpu
 
-PRODUCTS = ('mm', 'bmm', 'addmm', 'baddbmm')
-
-
-class Products(TorchDispatchMode):
-    """Refuses products of matrices of two dtypes, as CUDA's do."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func.overloadpacket.__name__ in PRODUCTS:
-            dtypes = {arg.dtype for arg in args if torch.is_tensor(arg)}
-            assert len(dtypes) == 1, f'{func} of {dtypes}'
-        return func(*args, **(kwargs or {}))
+pytestmark = needs_imagined_gpu
 
 
 @pytest.fixture
 def gpu():
     """Imagined tensors, and autocast in bfloat16."""
-    if torch.__version__ < TorchVersion('2.10') and not torch.cuda.is_available():
-        pytest.skip('torch before 2.10 aborts where an imagined tensor of a GPU needs a gradient')
-    with ExitStack() as stack:
-        stack.enter_context(FakeTensorMode())
-        stack.enter_context(Products())
-        torch.set_autocast_enabled('cuda', True)
-        torch.set_autocast_dtype('cuda', torch.bfloat16)
-        stack.callback(torch.clear_autocast_cache)
-        stack.callback(torch.set_autocast_enabled, 'cuda', False)
+    with FakeTensorMode(), ProductsOfOneDtype(), autocast_on_imagined_gpu(torch.bfloat16):
         yield torch.device('cuda')
 
 
@@ -46,7 +26,7 @@ def test_it_finds_what_it_is_for(gpu):
     one, other = torch.empty(2, 2, device=gpu), torch.empty(2, 2, device=gpu, dtype=torch.bfloat16)
     assert (one @ other).dtype == torch.bfloat16  # autocast
     torch.set_autocast_enabled('cuda', False)
-    with pytest.raises(AssertionError, match='of {'):
+    with pytest.raises(AssertionError, match='aten.mm'):
         one @ other
 
 

@@ -12,13 +12,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from adpe_mm.evaluation.imagined_gpu import autocast_on_imagined_gpu, imagine
-from adpe_mm.evaluation.traffic import PRODUCTS
 from adpe_mm.models.layers import Attention, Perturbation, irpe_kernels, place_products
 from adpe_mm.models.layers.place_products import PlaceProducts, aligned
-from tests.test_models.test_imagined_gpu import pytestmark as needs_imagined_gpu
+from tests.helpers import ProductsOfOneDtype, needs_imagined_gpu
 
 BUCKET = dict(position='rpe', rpe_lookup='bucket')
 INTERPOLATE = dict(position='rpe', rpe_lookup='interpolate')
@@ -74,15 +72,6 @@ class Recorder(TorchFunctionMode):
             self.calls.append((q, k, v, bias))
             return q.new_empty(*q.shape[:3], v.shape[3])
         return func(*args, **(kwargs or {}))
-
-
-class ProductsOfOneDtype(TorchDispatchMode):
-    """Refuses matrix products of two dtypes, as a GPU does; imagined ones let some of them pass."""
-
-    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
-        if op.overloadpacket.__name__ in PRODUCTS:
-            assert len({arg.dtype for arg in args if isinstance(arg, torch.Tensor)}) == 1, op
-        return op(*args, **(kwargs or {}))
 
 
 def imagined(perturbation):

@@ -10,16 +10,12 @@ import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
-from torch.torch_version import TorchVersion
 
 from adpe_mm.evaluation.imagined_gpu import imagine
 from adpe_mm.models import AdPEViT, MultiCropPreprocessor
-from tests.helpers import VARIANTS, tiny_model
+from tests.helpers import VARIANTS, needs_imagined_gpu, tiny_model
 
-pytestmark = pytest.mark.skipif(
-    torch.__version__ < TorchVersion('2.10') and not torch.cuda.is_available(),
-    reason='torch before 2.10 aborts where an imagined tensor of a GPU needs a gradient',
-)
+pytestmark = needs_imagined_gpu
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def take_back(runner: Runner) -> None:
 
 
 def _statistics(runner: Runner) -> list[Tensor]:
-    """The running statistics, which each process has of its own images where no SyncBN is."""
+    """Running statistics; without SyncBN they differ between processes."""
     networks = [unwrap(runner.model)]
     networks += [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
     return [

@@ -1,4 +1,4 @@
-"""What a run leaves: whether it is the same as of another one, and as it should be."""
+"""What a run leaves: whether it equals that of another run, and whether anything is too much."""
 
 import json
 import math

@@ -129,7 +129,7 @@ class Attention(nn.Module):
         return wide, k, v, q
 
     def _bias(self, q: Tensor, grid_size: tuple[int, int]) -> Tensor | None:
-        """BEiT's bias of the logits of `q`, (1, H, L, L), the same for the whole batch; or None."""
+        """BEiT's bias of the logits of `q`, (1, H, L, L), shared by all images; or None."""
         if self.rel_pos_bias is None:
             return None
         num_extra_tokens = q.shape[2] - grid_size[0] * grid_size[1]
